@@ -1,0 +1,1 @@
+"""Jobcast's service: HTTP, limits, cache, batching, metrics."""

@@ -1,0 +1,69 @@
+"""What every reader returns. No reader touches the network, a clock or the file system.
+
+    raw config, context --read--> Reading(jobs, workflow) --model.text--> canonical text
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, TypeAlias
+
+#: A job's body: text and numbers in ordered mappings and sequences. Readers order mappings
+#: deterministically (whatever the order of the input); the serializer keeps the order it is given.
+Value: TypeAlias = str | int | float | bool | None | Sequence["Value"] | Mapping[str, "Value"]
+
+Scope = Literal["workflow", "job"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One past run: target name -> measured value, how long ago, and whether the config was the same."""
+
+    values: Mapping[str, float]
+    age_seconds: float
+    same_config: bool | None = None
+    #: False: the run was cut off, so its values are lower bounds.
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class Job:
+    """One unit to predict for.
+
+    `body` goes into the canonical text in its own order: what stays the same from run to run and from stage
+    to stage first, what changes last, so that prompts share long prefixes.
+    `requested` holds the author's own resource requests in units of the targets
+    (`runtime_seconds`, `peak_memory_bytes`, `cpu_cores`), where the format has them.
+    """
+
+    kind: str
+    scope: Scope
+    name: str
+    body: Mapping[str, Value]
+    needs: tuple[str, ...] = ()
+    requested: Mapping[str, float] = field(default_factory=dict)
+    context: Mapping[str, Value] = field(default_factory=dict)
+    history: tuple[Outcome, ...] = ()
+
+    def with_history(self, history: Sequence[Outcome]) -> "Job":
+        """The same job with past outcomes, newest first."""
+        return replace(self, history=tuple(history))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one config holds: the run as a whole (where the kind has such a scope) and its jobs.
+
+    `warnings` are sentences for the caller, free of input text.
+    """
+
+    jobs: tuple[Job, ...]
+    workflow: Job | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Reader(Protocol):
+    """Reads one format. Raises `InvalidConfig` (or a child) with line/column or path."""
+
+    def __call__(
+        self, kind: str, config: str | Mapping[str, object], context: Mapping[str, object]
+    ) -> Reading: ...
