@@ -1,6 +1,6 @@
 """What every reader returns. No reader touches the network, a clock or the file system.
 
-    raw config, context --read--> Reading(jobs, workflow) --model.text--> canonical text
+raw config, context --read--> Reading(jobs, workflow) --model.text--> canonical text
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeAlias
 
 #: A job's body: text and numbers in ordered mappings and sequences. Readers order mappings
 #: deterministically (whatever the order of the input); the serializer keeps the order it is given.
-Value: TypeAlias = str | int | float | bool | None | Sequence["Value"] | Mapping[str, "Value"]
+Value: TypeAlias = str | int | float | bool | Sequence["Value"] | Mapping[str, "Value"] | None
 
 Scope = Literal["workflow", "job"]
 

@@ -5,6 +5,8 @@ scalars, several documents, control characters. `on:` stays "on", `3.10` stays "
 an empty value is "". Not covered: the size of the text in bytes, which the service bounds while it reads the body.
 """
 
+from typing import Protocol
+
 import yaml
 
 from model.errors import ConfigTooDeep, ConfigTooLarge, InvalidConfig
@@ -35,21 +37,31 @@ def load_yaml(text: str, *, first_line: int = 1) -> object:
         ) from None
 
 
-def _invalid(message: str, mark: yaml.Mark | None, first_line: int) -> InvalidConfig:
+class _Mark(Protocol):
+    """A position; PyYAML's own and libyaml's classes share no base."""
+
+    line: int
+    column: int
+
+
+def _invalid(
+    message: str, mark: _Mark | None, first_line: int, error: type[InvalidConfig] = InvalidConfig
+) -> InvalidConfig:
     if mark is None:
-        return InvalidConfig(message)
-    return InvalidConfig(message, line=mark.line + first_line, column=mark.column + 1)
+        return error(message)
+    return error(message, line=mark.line + first_line, column=mark.column + 1)
 
 
 class _Node:
     """An open collection while its events go by."""
 
-    __slots__ = ("anchor", "expecting_key", "keys", "size")
+    __slots__ = ("anchor", "expecting_key", "is_mapping", "keys", "size")
 
     def __init__(self, anchor: str | None, is_mapping: bool) -> None:
         self.anchor = anchor
         self.size = 1  # nodes in it after alias expansion
-        self.keys: set[str] | None = set() if is_mapping else None
+        self.is_mapping = is_mapping
+        self.keys: set[str] = set()
         self.expecting_key = is_mapping
 
 
@@ -68,11 +80,7 @@ def _check_events(text: str, first_line: int) -> None:
             _take_place_of_key(open_nodes, None, mark, first_line)
             open_nodes.append(_Node(event.anchor, isinstance(event, yaml.MappingStartEvent)))
             if len(open_nodes) > MAX_DEPTH:
-                raise ConfigTooDeep(
-                    f"nested deeper than {MAX_DEPTH} levels",
-                    line=mark.line + first_line,
-                    column=mark.column + 1,
-                )
+                raise _invalid(f"nested deeper than {MAX_DEPTH} levels", mark, first_line, ConfigTooDeep)
             continue
         if isinstance(event, yaml.CollectionEndEvent):
             closed = open_nodes.pop()
@@ -96,10 +104,10 @@ def _check_events(text: str, first_line: int) -> None:
 
 
 def _take_place_of_key(
-    open_nodes: list[_Node], scalar: str | None, mark: yaml.Mark, first_line: int
+    open_nodes: list[_Node], scalar: str | None, mark: _Mark | None, first_line: int
 ) -> None:
     """Account for a node that starts inside the innermost collection: is it a key, and is the key new?"""
-    if not open_nodes or open_nodes[-1].keys is None:
+    if not open_nodes or not open_nodes[-1].is_mapping:
         return
     parent = open_nodes[-1]
     if parent.expecting_key:

@@ -1,0 +1,1 @@
+"""The HTTP surface: what goes in, what comes out, which routes there are."""

@@ -1,0 +1,90 @@
+"""The OpenAPI document: FastAPI's own, plus the bodies that we read ourselves and the error table."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from app.api.requests import RAW_PARAMETERS
+from app.api.schemas import BatchRequest, PredictRequest, Problem
+from app.body import PLAIN_TYPES, RAW_TYPES
+from app.errors import ERROR_TABLE, PROBLEM_JSON
+
+_REFERENCE = "#/components/schemas/{model}"
+EXAMPLE = {
+    "kind": "github-actions",
+    "config": (
+        "name: CI\non: [push]\njobs:\n  test:\n    runs-on: ubuntu-latest\n"
+        "    steps:\n      - run: make test\n"
+    ),
+    "context": {"repository": "octo/app", "event": "push"},
+    "quantiles": [0.1, 0.5, 0.9],
+}
+YAML_EXAMPLE = str(EXAMPLE["config"])
+
+
+def _reference(model: type) -> dict[str, str]:
+    return {"$ref": _REFERENCE.format(model=model.__name__)}
+
+
+PREDICT_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": _reference(PredictRequest), "example": EXAMPLE},
+        **{
+            media: {"schema": {"type": "string"}, "example": YAML_EXAMPLE}
+            for media in (*RAW_TYPES, *PLAIN_TYPES)
+        },
+    },
+}
+BATCH_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {"application/json": {"schema": _reference(BatchRequest), "example": {"requests": [EXAMPLE]}}},
+}
+#: Only with the file itself as the body.
+RAW_QUERY: list[dict[str, Any]] = [
+    {"name": name, "in": "query", "required": False, "description": text, "schema": {"type": "string"}}
+    for name, text in RAW_PARAMETERS.items()
+]
+
+
+def _answers() -> dict[int | str, dict[str, Any]]:
+    codes: dict[int, list[str]] = {}
+    for entry in ERROR_TABLE:
+        if entry.status not in (404, 405):
+            codes.setdefault(entry.status, []).append(entry.code)
+    return {
+        status: {
+            "description": ", ".join(f"`{code}`" for code in names),
+            "content": {PROBLEM_JSON: {"schema": _reference(Problem)}},
+        }
+        for status, names in codes.items()
+    }
+
+
+#: Every problem that a prediction can end in.
+ANSWERS = _answers()
+
+
+def use_openapi(app: FastAPI) -> None:
+    """Let the app serve the whole document; it is made once, at the first request for it."""
+
+    def document() -> dict[str, Any]:
+        if not app.openapi_schema:
+            made = get_openapi(
+                title=app.title, version=app.version, description=app.description, routes=app.routes
+            )
+            schemas = made.setdefault("components", {}).setdefault("schemas", {})
+            _, ours = models_json_schema(
+                [(PredictRequest, "validation"), (BatchRequest, "validation"), (Problem, "validation")],
+                ref_template=_REFERENCE,
+            )
+            schemas.update(ours["$defs"])
+            made["x-errors"] = [
+                {"status": entry.status, "code": entry.code, "when": entry.when} for entry in ERROR_TABLE
+            ]
+            app.openapi_schema = made
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]

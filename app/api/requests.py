@@ -1,0 +1,71 @@
+"""From a request's bytes to a PredictRequest: the JSON envelope, or the file itself with query parameters."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+
+from app.api.schemas import PredictRequest, validated
+from app.body import body_form, decode_text, read_body
+from app.errors import MalformedBody
+
+#: Query parameters of the raw form, and what each says.
+RAW_PARAMETERS = {
+    "kind": "The format of the file; required.",
+    "job": "Restricts a workflow to the job of this name.",
+    "targets": "Comma separated; default: all.",
+    "quantiles": "Comma separated; default: 0.1,0.5,0.9.",
+    "event": "context.event",
+    "repository": "context.repository",
+    "runner": "context.runner",
+    "deadline_ms": "When the answer is of no use any more.",
+}
+CONTEXT_PARAMETERS = ("event", "repository", "runner")
+
+
+async def read_predict_request(request: Request, limit: int) -> PredictRequest:
+    """The request of POST /predict. Raises UnsupportedMediaType, BodyTooLarge, MalformedBody."""
+    parameters = request.query_params
+    form = body_form(request.headers, has_kind="kind" in parameters)
+    if form == "json" and parameters:
+        raise MalformedBody(
+            "query parameters belong to the raw form; "
+            "to send a file that is JSON itself, use Content-Type: text/plain"
+        )
+    body = await read_body(request, limit)
+    if form == "json":
+        return validated(PredictRequest, parse_json(body))
+    return validated(PredictRequest, _raw(parameters.multi_items(), decode_text(body)))
+
+
+def parse_json(body: bytes) -> object:
+    """Strict JSON: no NaN, no Infinity, nothing beyond a double. Raises MalformedBody."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedBody(f"not JSON: line {error.lineno}, column {error.colno}") from None
+
+
+def _raw(parameters: Sequence[tuple[str, str]], text: str) -> dict[str, Any]:
+    names = [name for name, _ in parameters]
+    if not set(names) <= RAW_PARAMETERS.keys():
+        raise MalformedBody(f"unknown query parameter; known: {', '.join(RAW_PARAMETERS)}")
+    if len(set(names)) < len(names):
+        raise MalformedBody("a query parameter appears twice")
+    given = dict(parameters)
+    content: dict[str, Any] = {
+        "config": text,
+        **{name: given[name] for name in ("kind", "job") if name in given},
+    }
+    content["context"] = {name: given[name] for name in CONTEXT_PARAMETERS if name in given}
+    if "targets" in given:
+        content["targets"] = given["targets"].split(",")
+    try:
+        if "quantiles" in given:
+            content["quantiles"] = [float(quantile) for quantile in given["quantiles"].split(",")]
+        if "deadline_ms" in given:
+            content["deadline_ms"] = int(given["deadline_ms"])
+    except ValueError:
+        raise MalformedBody("quantiles and deadline_ms must be numbers") from None
+    return content

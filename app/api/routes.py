@@ -1,0 +1,148 @@
+"""The routes of api.md."""
+
+import asyncio
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, Response
+
+from app.api.disconnect import unless_disconnected
+from app.api.openapi import ANSWERS, BATCH_BODY, PREDICT_BODY, RAW_QUERY
+from app.api.requests import parse_json, read_predict_request
+from app.api.schemas import BatchRequest, BatchResponse, PredictRequest, PredictResponse, validated
+from app.batcher import Timings
+from app.body import body_form, read_body
+from app.docs_page import docs_page
+from app.errors import MalformedBody, problem
+from app.json import JsonResponse
+from app.metrics import Metrics
+from app.service import Service
+from app.settings import Settings
+from model.errors import EngineUnavailable, JobcastError
+from model.jobs import KINDS
+
+log = structlog.get_logger()
+router = APIRouter()
+
+PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
+
+
+@router.post(
+    "/predict",
+    summary="Predict what one configuration will need",
+    responses={200: {"model": PredictResponse}, **ANSWERS},
+    openapi_extra={"requestBody": PREDICT_BODY, "parameters": RAW_QUERY},
+    tags=["predict"],
+)
+async def predict(request: Request) -> Response:
+    """Send the JSON envelope, or the file itself (`application/yaml`, `text/plain`) with `?kind=`.
+
+    Every job of the config gets the quantiles asked for, where they came from, and how far to trust them.
+    """
+    settings, service, timings = _parts(request)
+    content = await read_predict_request(request, settings.max_body_bytes)
+    state = request.state
+    answer = service.predict(
+        content.ask(), request_id=state.request_id, arrived=state.arrived, timings=timings
+    )
+    return JsonResponse(await unless_disconnected(request, answer))
+
+
+@router.post(
+    "/predict/batch",
+    summary="Predict for several configurations",
+    responses={200: {"model": BatchResponse}, **ANSWERS},
+    openapi_extra={"requestBody": BATCH_BODY},
+    tags=["predict"],
+)
+async def predict_batch(request: Request) -> Response:
+    """Answers come in the order of the requests; a bad one becomes a problem object and fails alone.
+
+    Each answer's `request_id` is that of the call with a dot and its place.
+    """
+    settings, service, timings = _parts(request)
+    body_form(request.headers, has_kind=False, raw_allowed=False)
+    body = await read_body(request, settings.max_body_bytes)
+    items = validated(BatchRequest, parse_json(body)).requests
+    if len(items) > settings.max_batch_items:
+        raise MalformedBody(f"a batch holds at most {settings.max_batch_items} requests")
+    arrived: float = request.state.arrived
+
+    async def answer(place: int, item: object) -> dict[str, Any]:
+        request_id = f"{request.state.request_id}.{place}"
+        try:
+            ask = validated(PredictRequest, item).ask()
+            return await service.predict(ask, request_id=request_id, arrived=arrived, timings=timings)
+        except JobcastError as error:
+            return problem(error, request_id)
+        except Exception as error:
+            log.error("internal_error", request_id=request_id, exc_info=error)
+            return problem(error, request_id)
+
+    async def answers() -> list[dict[str, Any]]:
+        return await asyncio.gather(*(answer(place, item) for place, item in enumerate(items)))
+
+    return JsonResponse({"responses": await unless_disconnected(request, answers())})
+
+
+@router.get("/models", summary="The checkpoint that answers", tags=["about"])
+async def models(request: Request) -> Response:
+    """Its targets with their units, the kinds it accepts, where it came from and how well it did."""
+    _, service, _ = _parts(request)
+    checkpoint = service.checkpoint
+    named = {
+        "name": checkpoint.name,
+        "version": checkpoint.version,
+        "ready": service.ready(),
+        "token_budget": checkpoint.token_budget,
+        "targets": checkpoint.targets,
+    }
+    return JsonResponse({"kinds": KINDS, **checkpoint.summary, **named})
+
+
+@router.get("/health/live", summary="The process runs", tags=["health"])
+async def live() -> Response:
+    """200 as long as the process answers at all."""
+    return JsonResponse({"status": "live"})
+
+
+@router.get("/health/ready", summary="Requests can be sent here", tags=["health"])
+async def ready(request: Request) -> Response:
+    """200 while the engine can answer; 503 while it starts, after it died and while the service drains."""
+    _, service, _ = _parts(request)
+    if not service.ready():
+        raise EngineUnavailable("not ready: the engine is starting, dead or draining")
+    return JsonResponse({"status": "ready"})
+
+
+@router.get("/metrics", summary="Prometheus series", tags=["health"])
+async def metrics(request: Request) -> Response:
+    """The text exposition format."""
+    series: Metrics = request.app.state.metrics
+    return Response(series.exposition(), headers={"Content-Type": PROMETHEUS_TEXT})
+
+
+@router.get("/", summary="Where things are", tags=["about"])
+async def index(request: Request) -> Response:
+    """Name, version and links."""
+    links = ("/docs", "/openapi.json", "/models", "/health/live", "/health/ready", "/metrics")
+    return JsonResponse({"name": request.app.title, "version": request.app.version, "links": links})
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> Response:
+    """The OpenAPI document as a page without scripts or outside resources."""
+    return HTMLResponse(docs_page(request.app.openapi()), headers={"Content-Security-Policy": DOCS_POLICY})
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def openapi(request: Request) -> Response:
+    """The OpenAPI document."""
+    return JsonResponse(request.app.openapi())
+
+
+def _parts(request: Request) -> tuple[Settings, Service, Timings]:
+    state = request.app.state
+    return state.settings, state.service, request.state.timings

@@ -1,0 +1,68 @@
+"""Puts the service together from its settings; the server and the command line share it."""
+
+from collections.abc import Callable
+
+from app.batcher import Batcher
+from app.cache import ForecastCache, MemoryStore
+from app.contracts import Checkpoint, ReadConfig
+from app.metrics import Metrics
+from app.service import Service
+from app.settings import Settings
+from app.units import UnitReader
+from model import jobs
+from model.checkpoint import Checkpoint as StoredCheckpoint
+from model.engines.base import Engine
+
+
+def build_service(
+    settings: Settings,
+    metrics: Metrics,
+    *,
+    checkpoint: Checkpoint | None = None,
+    engine: Engine | None = None,
+    read: ReadConfig = jobs.read,
+) -> Service:
+    """The service, not yet started. Raises CheckpointError.
+
+    What is not passed in comes from the settings; an engine's heavy imports wait until its thread starts it.
+    """
+    given = engine
+    build_engine: Callable[[], Engine]
+    if checkpoint is None or given is None:
+        stored = StoredCheckpoint.load(settings.checkpoint)
+        checkpoint = checkpoint or stored
+        build_engine = _engine_builder(settings, stored)
+    if given is not None:
+        build_engine = lambda: given  # noqa: E731
+    return Service(
+        checkpoint,
+        UnitReader(
+            read, checkpoint, metrics, threads=settings.reader_threads, memo_tokens=settings.memo_tokens
+        ),
+        ForecastCache(MemoryStore(settings.cache_entries, settings.cache_ttl_seconds), metrics),
+        Batcher(
+            build_engine,
+            metrics,
+            max_queue=settings.max_queue,
+            max_batch=settings.max_batch,
+            wait_seconds=settings.batch_wait_ms / 1000,
+            stall_seconds=settings.engine_stall_seconds,
+        ),
+        metrics,
+        default_deadline_ms=settings.default_deadline_ms,
+        drain_seconds=settings.drain_seconds,
+    )
+
+
+def _engine_builder(settings: Settings, checkpoint: StoredCheckpoint) -> Callable[[], Engine]:
+    def fake() -> Engine:
+        from model.engines.fake import FakeEngine
+
+        return FakeEngine(checkpoint.manifest.number_code)
+
+    def torch() -> Engine:
+        from model.engines.torch_engine import TorchEngine
+
+        return TorchEngine(checkpoint.path, checkpoint.encoder, threads=settings.engine_threads)
+
+    return fake if settings.engine == "fake" else torch

@@ -1,0 +1,175 @@
+"""The cache of forecasts, with one flight per key: equal prompts in flight are computed once.
+
+It holds uncalibrated quantiles, so that a change of calibration never serves stale answers. `Store` is the
+seam for further tiers (Redis).
+"""
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from hashlib import blake2b
+from types import TracebackType
+from typing import Literal, Protocol, TypeAlias
+
+import structlog
+from cachetools import TTLCache
+
+from app.metrics import Metrics
+from model.engines.base import Query
+from model.errors import DeadlineExceeded, Overloaded
+
+log = structlog.get_logger()
+
+#: Target -> one value per quantile, as the engine gave them.
+Values: TypeAlias = Mapping[str, tuple[float, ...]]
+Compute: TypeAlias = Callable[[Sequence[Query]], Awaitable[Sequence[Values]]]
+
+
+def cache_key(checkpoint_version: str, query: Query) -> bytes:
+    """A digest of all that an uncalibrated forecast depends on; the same in every process."""
+    digest = blake2b(digest_size=32)
+    given = sorted(query.given.items())
+    head = (checkpoint_version, query.targets, query.quantiles, given, len(query.prompt))
+    digest.update(repr(head).encode())
+    digest.update(struct.pack(f"<{len(query.prompt)}I", *query.prompt))
+    return digest.digest()
+
+
+class Store(Protocol):
+    """Where forecasts are kept. A failure of the store is a miss, never an error of the request."""
+
+    async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Values]: ...
+
+    async def put_many(self, entries: Mapping[bytes, Values]) -> None: ...
+
+
+class MemoryStore:
+    """In this process: the least recently used leave first, none stays longer than the time to live."""
+
+    def __init__(self, entries: int, ttl_seconds: float) -> None:
+        self._kept: TTLCache[bytes, Values] = TTLCache(entries, ttl_seconds)
+
+    async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Values]:
+        found = ((key, self._kept.get(key)) for key in keys)
+        return {key: values for key, values in found if values is not None}
+
+    async def put_many(self, entries: Mapping[bytes, Values]) -> None:
+        if self._kept.maxsize:
+            self._kept.update(entries)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A forecast and how it was come by: kept, computed for this request, or for another one just now."""
+
+    values: Values
+    outcome: Literal["hit", "miss", "coalesced"]
+
+
+class _Flight:
+    """A computation that several requests may wait for; abandoned by all, it is cancelled."""
+
+    def __init__(self, task: asyncio.Task[Mapping[bytes, Values]], forget: Callable[[], None]) -> None:
+        self.task = task
+        self._forget = forget
+        self._waiters = 0
+
+    def __enter__(self) -> None:
+        self._waiters += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._waiters -= 1
+        if not self._waiters and not self.task.done():
+            self._forget()
+            self.task.cancel()
+
+
+class ForecastCache:
+    """Look up many forecasts at once; compute what is missing in one call."""
+
+    def __init__(self, store: Store, metrics: Metrics) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._flights: dict[bytes, _Flight] = {}
+
+    async def resolve(self, queries: Mapping[bytes, Query], compute: Compute) -> dict[bytes, Found]:
+        """A forecast for every key. `compute` gets the queries that nobody has an answer for yet.
+
+        Raises what `compute` raises. Another request's flight that missed *its* deadline is flown again.
+        """
+        with self._metrics.timed("cache"):
+            kept = await self._get(list(queries))
+        found = {key: Found(values, "hit") for key, values in kept.items()}
+        self._metrics.cache("hit", len(found))
+        missing = [key for key in queries if key not in found]
+        first = True
+        while missing:
+            joined = [key for key in missing if self._in_flight(key)]
+            fresh = [key for key in missing if not self._in_flight(key)]
+            if first:
+                self._metrics.cache("miss", len(fresh))
+                self._metrics.cache("coalesced", len(joined))
+                first = False
+            flights = {self._flights[key] for key in joined}
+            own = self._launch({key: queries[key] for key in fresh}, compute) if fresh else None
+            missing = []
+            with ExitStack() as boarded:
+                for flight in flights | ({own} if own else set()):
+                    boarded.enter_context(flight)
+                if own:
+                    values = await asyncio.shield(own.task)
+                    found |= {key: Found(values[key], "miss") for key in fresh}
+                for flight in flights:
+                    try:
+                        values = await asyncio.shield(flight.task)
+                    except (DeadlineExceeded, Overloaded):
+                        missing += [key for key in joined if key not in found]
+                    else:
+                        found |= {key: Found(values[key], "coalesced") for key in joined if key in values}
+            missing = [key for key in dict.fromkeys(missing) if key not in found]
+        return found
+
+    def _in_flight(self, key: bytes) -> bool:
+        """Whether somebody is computing it; a flight that has just failed may not be forgotten yet."""
+        flight = self._flights.get(key)
+        return flight is not None and not flight.task.done()
+
+    def _launch(self, queries: Mapping[bytes, Query], compute: Compute) -> _Flight:
+        def forget() -> None:
+            for key in queries:
+                if self._flights.get(key) is flight:
+                    del self._flights[key]
+
+        def landed(task: asyncio.Task[Mapping[bytes, Values]]) -> None:
+            forget()
+            if not task.cancelled():
+                task.exception()  # retrieved, so that asyncio does not complain when all waiters have left
+
+        flight = _Flight(asyncio.create_task(self._fly(queries, compute)), forget)
+        self._flights |= dict.fromkeys(queries, flight)
+        flight.task.add_done_callback(landed)
+        return flight
+
+    async def _fly(self, queries: Mapping[bytes, Query], compute: Compute) -> Mapping[bytes, Values]:
+        computed = await compute(list(queries.values()))
+        values = dict(zip(queries, computed, strict=True))
+        try:
+            await self._store.put_many(values)
+        except Exception as error:
+            self._failed(error)
+        return values
+
+    async def _get(self, keys: Sequence[bytes]) -> Mapping[bytes, Values]:
+        try:
+            return await self._store.get_many(keys)
+        except Exception as error:
+            self._failed(error)
+            return {}
+
+    def _failed(self, error: Exception) -> None:
+        self._metrics.cache("error")
+        log.warning("cache_failed", error=type(error).__name__)

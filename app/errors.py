@@ -1,0 +1,154 @@
+"""What only HTTP can meet, and how every error becomes a problem document (RFC 9457).
+
+    JobcastError                        model/errors.py has the rest of the tree
+    └── HttpError
+        ├── MalformedBody               400 malformed_body
+        ├── NotFound                    404 not_found
+        ├── MethodNotAllowed            405 method_not_allowed
+        ├── BodyTooLarge                413 body_too_large
+        └── UnsupportedMediaType        415 unsupported_media_type
+
+A problem never repeats the input. A 5xx of ours says nothing but the request id.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app.json import dump
+from model.errors import JobcastError, Overloaded
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class HttpError(JobcastError):
+    """A request that is wrong as HTTP, whatever it asks for."""
+
+    status = 400
+
+
+class MalformedBody(HttpError):
+    code = "malformed_body"
+
+
+class NotFound(HttpError):
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(HttpError):
+    """`allow` lists the methods that the route has, for the `Allow` header."""
+
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: str = "") -> None:
+        super().__init__(message)
+        self.allow = allow
+
+
+class BodyTooLarge(HttpError):
+    status = 413
+    code = "body_too_large"
+
+
+class UnsupportedMediaType(HttpError):
+    status = 415
+    code = "unsupported_media_type"
+
+
+@dataclass(frozen=True)
+class ErrorEntry:
+    """A line of the error table that clients can rely on."""
+
+    status: int
+    code: str
+    when: str
+
+
+ERROR_TABLE = (
+    ErrorEntry(400, "malformed_body", "not JSON, not UTF-8, NaN or Infinity, wrong types, unknown fields"),
+    ErrorEntry(404, "not_found", "no such path"),
+    ErrorEntry(405, "method_not_allowed", "the path exists, with other methods"),
+    ErrorEntry(413, "body_too_large", "over the byte limit, chunked or not"),
+    ErrorEntry(415, "unsupported_media_type", "neither JSON nor YAML, or compressed"),
+    ErrorEntry(422, "invalid_config", "the config does not parse or breaks its format; says where"),
+    ErrorEntry(422, "config_too_deep", "the config is nested too deep"),
+    ErrorEntry(422, "config_too_large", "the config expands to too much"),
+    ErrorEntry(422, "unknown_kind", "no reader has this name; the known ones are listed"),
+    ErrorEntry(422, "unknown_job", "`job` names none of the workflow's jobs"),
+    ErrorEntry(422, "unknown_target", "the checkpoint lacks a target; the known ones are listed"),
+    ErrorEntry(422, "invalid_quantile", "1 to 32 different numbers strictly between 0 and 1"),
+    ErrorEntry(422, "invalid_history", "too many, out of order, negative, or of no job"),
+    ErrorEntry(422, "invalid_given", "not a target, negative, or for more than one job"),
+    ErrorEntry(422, "value_out_of_range", "a number that the checkpoint cannot write"),
+    ErrorEntry(429, "overloaded", "the queue is full or the deadline cannot be met; see Retry-After"),
+    ErrorEntry(500, "internal", "a defect of ours"),
+    ErrorEntry(503, "engine_unavailable", "the engine is starting, dead or draining"),
+    ErrorEntry(504, "deadline_exceeded", "accepted, but the deadline passed"),
+)
+
+
+def problem(error: BaseException, request_id: str) -> dict[str, object]:
+    """The problem document of an error; anything that is not meant for a client becomes `internal`."""
+    if not isinstance(error, JobcastError) or error.status == 500:
+        status, code, detail = 500, "internal", "an internal error; quote the request id when you report it"
+        extras: Mapping[str, object] = {}
+    else:
+        status, code, detail, extras = error.status, error.code, error.message, error.details()
+    document: dict[str, object] = {
+        "type": f"/docs#{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "request_id": request_id,
+        **extras,
+    }
+    if isinstance(error, Overloaded):
+        document["retry_after_seconds"] = round(error.retry_after_seconds, 3)
+    return document
+
+
+def problem_response(error: BaseException, request_id: str) -> Response:
+    """The HTTP answer for an error, with the headers that belong to it."""
+    document = problem(error, request_id)
+    headers = {}
+    if isinstance(error, Overloaded):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
+    if isinstance(error, MethodNotAllowed) and error.allow:
+        headers["Allow"] = error.allow
+    if isinstance(error, BodyTooLarge):
+        headers["Connection"] = "close"  # the rest of the body is not read
+    return Response(dump(document), HTTPStatus(error_status(error)), headers, PROBLEM_JSON)
+
+
+def error_status(error: BaseException) -> int:
+    """The HTTP status of any exception."""
+    return error.status if isinstance(error, JobcastError) else 500
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Turn JobcastError and the router's own 404/405 into problems; the middleware does the rest."""
+
+    async def jobcast_error(request: Request, error: Exception) -> Response:
+        return problem_response(error, request.state.request_id)
+
+    async def router_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 404:
+            found: JobcastError = NotFound("no such path; /docs lists what there is")
+        elif error.status_code == 405:
+            allow = (error.headers or {}).get("Allow", "")
+            found = MethodNotAllowed("this path does not have that method", allow=allow)
+        else:
+            found = MalformedBody("the request is not valid")
+        return problem_response(found, request.state.request_id)
+
+    app.add_exception_handler(JobcastError, jobcast_error)
+    app.add_exception_handler(HTTPException, router_error)

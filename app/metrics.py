@@ -1,0 +1,119 @@
+"""Every Prometheus series of the service, with all buckets in one place.
+
+Label sets are bounded: routes are templates, targets those of the checkpoint, the rest fixed words.
+One registry per app, so that tests can make several.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+Stage = Literal["read", "serialize", "tokenize", "cache", "queue", "prefill", "decode", "calibrate"]
+CacheOutcome = Literal["hit", "miss", "coalesced", "error"]
+ShedReason = Literal["queue_full", "deadline"]
+
+REQUEST_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+STAGE_BUCKETS = (0.0001, 0.00025, 0.0005, *REQUEST_BUCKETS)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+#: 1, 2 and 5 per decade: hundredths of a core up to a terabyte.
+VALUE_BUCKETS = tuple(step * 10.0**exponent for exponent in range(-2, 13) for step in (1, 2, 5))
+
+
+class Metrics:
+    """The series, and the few ways in which the service writes to them."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self.requests = Counter(
+            "jobcast_requests", "Requests answered.", ["route", "method", "code"], registry=registry
+        )
+        self.request_duration = Histogram(
+            "jobcast_request_duration_seconds",
+            "From the request's first byte to the answer's last.",
+            ["route"],
+            buckets=REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self._stage = Histogram(
+            "jobcast_stage_duration_seconds",
+            "Time in one stage of a prediction; prefill and decode once per engine call.",
+            ["stage"],
+            buckets=STAGE_BUCKETS,
+            registry=registry,
+        )
+        self._queue_depth = Gauge("jobcast_queue_depth", "Prompts waiting for the engine.", registry=registry)
+        self.batch_size = Histogram(
+            "jobcast_batch_size", "Prompts in one engine call.", buckets=BATCH_BUCKETS, registry=registry
+        )
+        self._cache = Counter(
+            "jobcast_cache_requests", "Look-ups in the cache.", ["outcome"], registry=registry
+        )
+        self._shed = Counter(
+            "jobcast_shed", "Requests refused to keep the rest fast.", ["reason"], registry=registry
+        )
+        self._engine_up = Gauge("jobcast_engine_up", "1 while the engine can answer.", registry=registry)
+        self._model = Info("jobcast_model", "The checkpoint that answers.", registry=registry)
+        self._predicted = Histogram(
+            "jobcast_predicted_value",
+            "Predicted medians in the target's unit, to see drift.",
+            ["target"],
+            buckets=VALUE_BUCKETS,
+            registry=registry,
+        )
+        for outcome in ("hit", "miss", "coalesced", "error"):
+            self._cache.labels(outcome)
+        for reason in ("queue_full", "deadline"):
+            self._shed.labels(reason)
+
+    def watch(self, *, queue_depth: Callable[[], int], engine_up: Callable[[], bool]) -> None:
+        """Read the two gauges from the batcher whenever they are scraped."""
+        self._queue_depth.set_function(lambda: float(queue_depth()))
+        self._engine_up.set_function(lambda: float(engine_up()))
+
+    def name_model(self, name: str, version: str) -> None:
+        """Say which checkpoint answers."""
+        self._model.info({"name": name, "version": version})
+
+    def stage(self, stage: Stage, seconds: float) -> None:
+        """Record the time that one stage took."""
+        self._stage.labels(stage).observe(seconds)
+
+    @contextmanager
+    def timed(self, stage: Stage) -> Iterator[None]:
+        """Record the time that a block takes."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stage(stage, time.perf_counter() - start)
+
+    def cache(self, outcome: CacheOutcome, count: int = 1) -> None:
+        """Count look-ups in the cache."""
+        if count:
+            self._cache.labels(outcome).inc(count)
+
+    def shed(self, reason: ShedReason) -> None:
+        """Count a refused request."""
+        self._shed.labels(reason).inc()
+
+    def predicted(self, target: str, median: float) -> None:
+        """Record a predicted median."""
+        self._predicted.labels(target).observe(median)
+
+    def exposition(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        return generate_latest(self.registry)

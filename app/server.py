@@ -1,0 +1,48 @@
+"""uvicorn, stopped gracefully: not ready first, then no new connections, then the queue is drained.
+
+uvicorn alone refuses connections at once on SIGTERM, while a load balancer still sends them.
+"""
+
+import signal
+import threading
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from app.service import Service
+from app.settings import Settings
+
+
+class DrainingServer(uvicorn.Server):
+    """On SIGTERM, stay up for the grace period with readiness off; a second signal stops at once."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, grace_seconds: float) -> None:
+        super().__init__(config)
+        self._service = service
+        self._grace_seconds = grace_seconds
+        self._draining = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._service.drain()
+        if sig == signal.SIGTERM and self._grace_seconds and not self._draining:
+            self._draining = True
+            timer = threading.Timer(self._grace_seconds, super().handle_exit, (sig, frame))
+            timer.daemon = True
+            timer.start()
+        else:
+            super().handle_exit(sig, frame)
+
+
+def serve(app: FastAPI, settings: Settings) -> None:
+    """Run until a signal says stop. One process: the engine and the cache are in it."""
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.drain_seconds) + 1,
+    )
+    DrainingServer(config, app.state.service, settings.shutdown_grace_seconds).run()

@@ -1,0 +1,172 @@
+"""Checkpoints: a Hugging Face directory plus `jobcast.json`. Load, verify, save.
+
+`config.json`, `model.safetensors` and `tokenizer.json` are what transformers and vLLM load as they are. `jobcast.json`
+adds what the predictor needs (targets, number code, canonical-text version, token budget, calibration, support), where
+the weights came from, how well they did, and the sha256 of every file. `seen.bin` is the novelty filter.
+Loading verifies the hashes, runs no remote code and reaches no network.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from model.errors import CheckpointError
+from model.jobs import KINDS
+from model.jobs.job import Job
+from model.novelty import SeenTrigrams
+from model.numbers import NumberCode
+from model.prompt import Prompt, PromptEncoder
+from model.targets import Target
+from model.text import TEXT_VERSION
+
+FORMAT_VERSION = 1
+MANIFEST = "jobcast.json"
+SEEN = "seen.bin"
+FILES = ("config.json", "model.safetensors", "tokenizer.json", SEEN)
+
+#: kind -> scope -> target -> number of training records.
+Support = dict[str, dict[str, dict[str, int]]]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of jobcast.json."""
+
+    name: str
+    targets: tuple[Target, ...]
+    number_code: NumberCode
+    token_budget: int
+    support: Support
+    #: "kind/scope/target" -> log-space scale of the spread below and above the median.
+    calibration: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    provenance: Mapping[str, object] = field(default_factory=dict)
+    evaluation: Mapping[str, object] = field(default_factory=dict)
+    text_version: int = TEXT_VERSION
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> dict[str, object]:
+        """The manifest without the file hashes, as plain JSON values."""
+        return {**asdict(self), "targets": [asdict(target) for target in self.targets]}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, object]) -> "Manifest":
+        """Raises CheckpointError on another format or text version, or a missing entry."""
+        try:
+            values = {key: value for key, value in content.items() if key != "files"}
+            if values["format_version"] != FORMAT_VERSION:
+                raise CheckpointError(f"checkpoint format is not version {FORMAT_VERSION}")
+            if values["text_version"] != TEXT_VERSION:
+                raise CheckpointError(
+                    f"checkpoint was trained on another canonical text than version {TEXT_VERSION}"
+                )
+            values["targets"] = tuple(Target(**target) for target in values["targets"])  # type: ignore[attr-defined]
+            code = dict(values["number_code"])  # type: ignore[call-overload]
+            values["number_code"] = NumberCode(**{**code, "widths": tuple(code["widths"])})
+            return cls(**values)  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{MANIFEST} is incomplete or malformed: {type(error).__name__}") from error
+
+
+class Checkpoint:
+    """A verified checkpoint: everything but the weights, which the engine loads from `path`."""
+
+    def __init__(self, path: Path, manifest: Manifest, hashes: Mapping[str, str]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.encoder = PromptEncoder(
+            Tokenizer.from_file(str(path / "tokenizer.json")),
+            manifest.targets,
+            manifest.number_code,
+            manifest.token_budget,
+        )
+        self._seen = SeenTrigrams.from_bytes((path / SEEN).read_bytes())
+        digest = hashlib.sha256(json.dumps([sorted(hashes.items()), manifest.text_version]).encode())
+        #: Identifies weights, tokenizer and text; the calibration may change without it.
+        self.version = f"sha256:{digest.hexdigest()}"
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Checkpoint":
+        """Verify and open a checkpoint directory. Raises CheckpointError."""
+        path = Path(path)
+        try:
+            content = json.loads((path / MANIFEST).read_text())
+        except (OSError, ValueError):
+            raise CheckpointError(f"no readable {MANIFEST} in the checkpoint directory") from None
+        manifest = Manifest.from_json(content)
+        hashes = content.get("files", {})
+        for name in FILES:
+            if hashes.get(name) != _sha256(path / name):
+                raise CheckpointError(f"{name} is missing or does not match its sha256 in {MANIFEST}")
+        return cls(path, manifest, hashes)
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        return self.manifest.targets
+
+    @property
+    def token_budget(self) -> int:
+        return self.manifest.token_budget
+
+    @property
+    def summary(self) -> dict[str, object]:
+        """What GET /models shows."""
+        return {"version": self.version, "kinds": list(KINDS), **self.manifest.to_json()}
+
+    def prompt(self, job: Job) -> Prompt:
+        """Canonical text, history and token ids of a job."""
+        return self.encoder.prompt(job)
+
+    def support(self, kind: str, scope: str) -> dict[str, int]:
+        """Target name -> number of training records of that kind and scope; 0 where there were none."""
+        known = self.manifest.support.get(kind, {}).get(scope, {})
+        return {target.name: known.get(target.name, 0) for target in self.targets}
+
+    def novelty(self, prompt: Prompt) -> float:
+        """Share of the prompt's token trigrams that training never saw: 0 = nothing new, 1 = all new."""
+        return self._seen.novelty(self.encoder.text_ids(prompt.text))
+
+    def calibrate(
+        self, kind: str, scope: str, target: str, quantiles: Sequence[float], values: Sequence[float]
+    ) -> tuple[float, ...]:
+        """Widen or narrow the spread around the median by the checkpoint's table; keeps the order.
+
+        quantiles must hold 0.5. Values in the target's unit.
+        """
+        below, above = self.manifest.calibration.get(f"{kind}/{scope}/{target}", (1.0, 1.0))
+        return scale_spread(quantiles, values, below, above)
+
+
+def scale_spread(
+    quantiles: Sequence[float], values: Sequence[float], below: float, above: float
+) -> tuple[float, ...]:
+    """Scale the log distance of each value from the median: by `below` under it, by `above` over it."""
+    median = values[quantiles.index(0.5)]
+    if median <= 0:
+        return tuple(values)
+    return tuple(
+        median * (value / median) ** (below if tau < 0.5 else above)
+        for tau, value in zip(quantiles, values, strict=True)
+    )
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write jobcast.json with the hashes of the files beside it."""
+    hashes = {name: _sha256(path / name) for name in FILES}
+    content = {**manifest.to_json(), "files": hashes}
+    (path / MANIFEST).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -1,0 +1,92 @@
+"""The decoder: a transformers causal model whose number rows alone are scored.
+
+Built fresh as a small Qwen3, or loaded from a checkpoint directory. Both training and the torch engine run it through
+`hidden_states`, with explicit positions and an additive mask, so that tokens may form a tree.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from transformers.cache_utils import Cache
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of a decoder trained from scratch."""
+
+    hidden: int = 256
+    layers: int = 4
+    heads: int = 4
+    key_value_heads: int = 2
+    feed_forward: int = 640
+    longest_prompt: int = 2048
+
+
+def new_decoder(shape: Shape, vocabulary_size: int) -> PreTrainedModel:
+    """A Qwen3 decoder with fresh weights, tied embeddings and full attention."""
+    config = Qwen3Config(
+        vocab_size=vocabulary_size,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.feed_forward,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_value_heads,
+        head_dim=shape.hidden // shape.heads,
+        max_position_embeddings=shape.longest_prompt,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    config._attn_implementation = "sdpa"
+    return Qwen3ForCausalLM(config)  # type: ignore[no-untyped-call]
+
+
+def load_decoder(path: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """The decoder of a checkpoint directory, from local files only and without remote code."""
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        path,
+        dtype=dtype,
+        attn_implementation="sdpa",
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+    )
+    return model
+
+
+def fastest_dtype() -> torch.dtype:
+    """bf16 where the processor multiplies it natively, else fp32 (an emulated bf16 is a hundred times slower)."""
+    if torch.cuda.is_available():
+        return torch.bfloat16
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+def hidden_states(
+    model: PreTrainedModel,
+    tokens: torch.Tensor,
+    positions: torch.Tensor,
+    mask: torch.Tensor,
+    cache: Cache | None = None,
+) -> torch.Tensor:
+    """Final hidden states [B, N, hidden].
+
+    tokens, positions: [B, N]; mask: additive, [B, 1, N, cached + N].
+    """
+    states: torch.Tensor = model.base_model(
+        input_ids=tokens,
+        position_ids=positions,
+        attention_mask=mask,
+        past_key_values=cache,
+        use_cache=cache is not None,
+    ).last_hidden_state
+    return states
+
+
+def number_logits(model: PreTrainedModel, states: torch.Tensor, rows: tuple[int, int]) -> torch.Tensor:
+    """Logits of the number tokens only: [..., hidden] -> [..., rows]."""
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    return torch.nn.functional.linear(states, head.weight[rows[0] : rows[1]])

@@ -1,0 +1,199 @@
+"""`strategy.matrix`: its combinations by GitHub's rule, the names they give, and `${{ matrix.* }}` filled in.
+
+The rule (actions/runner, Sdk/WorkflowParser/Conversion/MatrixBuilder.cs): the product of the axes in their
+written order, the last one fastest; an `exclude` entry drops what agrees with it in every value it names; an
+`include` entry adds its other keys to each combination that agrees with it in every axis it names, and is a
+combination of its own where none does. Texts are compared without regard to case.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from model.errors import ConfigTooLarge
+from model.jobs.github_format import Tree, invalid
+
+MAX_COMBINATIONS = 256  # GitHub's own limit per job
+#: Combinations before `exclude`, times the entries each is compared with: bounds the work, far above real use
+MAX_COMPARISONS = 400_000
+MAX_INLINED = 1000
+MAX_NAME = 100  # GitHub cuts a generated name here
+
+_EXPRESSION = re.compile(r"\$\{\{\s*matrix((?:\.[A-Za-z_][\w-]*|\[\s*'[^']*'\s*\])+)\s*\}\}")
+_STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[\s*'([^']*)'\s*\]")
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One expansion of a job. `named` are the values that GitHub shows in the job's name."""
+
+    values: Mapping[str, Tree]
+    named: tuple[str, ...] = ()
+    #: Keys whose values only the run itself knows (an axis given as an expression).
+    unknown: frozenset[str] = frozenset()
+    #: The whole matrix is an expression: nothing about it is known.
+    all_unknown: bool = False
+
+    def name(self, title: str, job_id: str) -> str:
+        """The job's name as GitHub shows it; `title` is its `name:` or ""."""
+        if "${{" in title:
+            filled = self.fill(title)
+            return filled if isinstance(filled, str) and filled else job_id
+        base = title or job_id
+        if not self.named:
+            return base
+        name = f"{base} ({', '.join(self.named)})"
+        return name if len(name) <= MAX_NAME else name[: MAX_NAME - 3] + "..."
+
+    def fill(self, tree: Tree) -> Tree:
+        """The tree with every `${{ matrix.* }}` replaced; shares whatever holds none."""
+        if isinstance(tree, str):
+            return self._fill_text(tree) if "matrix" in tree else tree
+        if isinstance(tree, list):
+            return [self.fill(item) for item in tree]
+        return {key: self.fill(item) for key, item in tree.items()}
+
+    def _fill_text(self, text: str) -> Tree:
+        whole = _EXPRESSION.fullmatch(text)
+        if whole is not None:
+            # Alone, an expression keeps its type: `runs-on: ${{ matrix.labels }}` may be a list.
+            found = self._look_up(whole)
+            return text if found is None else found
+        return _EXPRESSION.sub(self._replacement, text)
+
+    def _replacement(self, match: re.Match[str]) -> str:
+        found = self._look_up(match)
+        # A long value repeated in a long text could grow without bound; it still stands under `matrix`.
+        return found if isinstance(found, str) and len(found) <= MAX_INLINED else match.group()
+
+    def _look_up(self, match: re.Match[str]) -> "Tree | None":
+        keys = [dotted or quoted for dotted, quoted in _STEP.findall(match.group(1))]
+        if self.all_unknown or keys[0] in self.unknown:
+            return None
+        found: Tree = dict(self.values)
+        for key in keys:
+            # GitHub reads what is not there as nothing.
+            found = found.get(key, "") if isinstance(found, dict) else ""
+        return found
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """All combinations of one job, and whether the text alone tells them all."""
+
+    combinations: tuple[Combination, ...]
+    complete: bool = True
+
+
+def expand(strategy: Tree, path: str) -> Expansion:
+    """A job's `strategy` ("" for none) -> its combinations; without a matrix, one that has no values."""
+    matrix = strategy.get("matrix", "") if isinstance(strategy, dict) else strategy
+    if isinstance(matrix, str):
+        if matrix and "${{" not in matrix:
+            raise invalid("matrix is not a mapping", f"{path}.matrix")
+        return Expansion((Combination({}, all_unknown=bool(matrix)),), complete=not matrix)
+    if not isinstance(matrix, dict):
+        raise invalid("matrix is not a mapping", f"{path}.matrix")
+    return _expand_mapping(matrix, f"{path}.matrix")
+
+
+def _expand_mapping(matrix: dict[str, Tree], path: str) -> Expansion:
+    includes, known_includes = _entries(matrix, "include", path)
+    excludes, known_excludes = _entries(matrix, "exclude", path)
+    axes, unknown = _axes(matrix, path)
+    product = math.prod(len(values) for values in axes.values()) if axes else 0
+    if product * (1 + len(includes) + len(excludes)) > MAX_COMPARISONS:
+        raise ConfigTooLarge("a matrix with too many combinations", path=invalid("", path).path)
+    found = list(itertools.islice(_combine(axes, includes, excludes), MAX_COMBINATIONS + 1))
+    if len(found) > MAX_COMBINATIONS:
+        raise invalid(f"a matrix of more than {MAX_COMBINATIONS} combinations", path)
+    if not found:
+        if known_includes and known_excludes:
+            raise invalid("a matrix without a combination", path)
+        return Expansion((Combination({}, all_unknown=True),), complete=False)
+    combinations = tuple(
+        Combination(values, tuple(_leaves({k: v for k, v in named.items() if k not in unknown})), unknown)
+        for values, named in found
+    )
+    return Expansion(combinations, known_includes and known_excludes and not unknown)
+
+
+def _entries(matrix: Mapping[str, Tree], key: str, path: str) -> tuple[list[dict[str, Tree]], bool]:
+    """The entries of `include` or `exclude`, and whether they are all known."""
+    value = matrix.get(key, "")
+    if isinstance(value, str) and (not value or "${{" in value):
+        return [], not value
+    if not isinstance(value, list):
+        raise invalid(f"{key} is not a list", f"{path}.{key}")
+    entries: list[dict[str, Tree]] = []
+    known = True
+    for index, entry in enumerate(value):
+        if isinstance(entry, str) and "${{" in entry:
+            known = False
+        elif not isinstance(entry, dict) or not entry:
+            raise invalid(f"an {key} entry that is not a mapping with values", f"{path}.{key}[{index}]")
+        else:
+            entries.append(entry)
+    return entries, known
+
+
+def _axes(matrix: Mapping[str, Tree], path: str) -> tuple[dict[str, list[Tree]], frozenset[str]]:
+    axes: dict[str, list[Tree]] = {}
+    unknown: set[str] = set()
+    for key, value in matrix.items():
+        if key in ("include", "exclude"):
+            continue
+        if isinstance(value, str) and "${{" in value:
+            axes[key] = [value]
+            unknown.add(key)
+        elif not isinstance(value, list) or not value:
+            raise invalid("a matrix axis that is not a list with values", f"{path}.{key}")
+        else:
+            axes[key] = value
+    return axes, frozenset(unknown)
+
+
+def _combine(
+    axes: Mapping[str, list[Tree]], includes: list[dict[str, Tree]], excludes: list[dict[str, Tree]]
+) -> Iterator[tuple[dict[str, Tree], dict[str, Tree]]]:
+    """Yields each combination: all its values, and those among them that GitHub puts into the name."""
+    filters = [{key: value for key, value in entry.items() if key in axes} for entry in includes]
+    placed = [False] * len(includes)
+    for picked in itertools.product(*axes.values()) if axes else ():
+        original = dict(zip(axes, picked, strict=True))
+        if any(_agrees(entry, original) for entry in excludes):
+            continue
+        values = dict(original)
+        for index, entry in enumerate(includes):
+            if _agrees(filters[index], original):
+                placed[index] = True
+                values.update((key, value) for key, value in entry.items() if key not in axes)
+        yield values, original
+    for index, entry in enumerate(includes):
+        if not placed[index]:
+            own = {**filters[index], **entry}  # axes first, as GitHub names them
+            yield own, own
+
+
+def _agrees(wanted: Tree, actual: Tree) -> bool:
+    """Does `actual` have every leaf of `wanted`? An empty leaf stands for nothing, as does a missing one."""
+    if isinstance(wanted, dict):
+        inside = actual if isinstance(actual, dict) else {}
+        return all(_agrees(value, inside.get(key, "")) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        items = actual if isinstance(actual, list) else []
+        return all(
+            _agrees(value, items[index] if index < len(items) else "") for index, value in enumerate(wanted)
+        )
+    return isinstance(actual, str) and wanted.lower() == actual.lower()
+
+
+def _leaves(tree: Tree) -> Iterator[str]:
+    if isinstance(tree, str):
+        if tree:
+            yield tree
+        return
+    for inner in tree.values() if isinstance(tree, dict) else tree:
+        yield from _leaves(inner)

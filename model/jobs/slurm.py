@@ -1,0 +1,99 @@
+"""Slurm batch scripts: the `#SBATCH` directives become facts, the rest is the script."""
+
+import re
+import shlex
+from collections.abc import Mapping
+
+from model.errors import InvalidConfig
+from model.jobs.generic import clean, clean_context, read_generic, without_comments
+from model.jobs.job import Job, Reading, Value
+
+_SHORT = {
+    "J": "job-name", "N": "nodes", "n": "ntasks", "c": "cpus-per-task", "t": "time", "p": "partition",
+    "a": "array", "A": "account", "C": "constraint", "q": "qos", "w": "nodelist", "x": "exclude",
+    "d": "dependency", "o": "output", "e": "error", "D": "chdir", "G": "gpus",
+}  # fmt: skip
+#: Say nothing about what the job needs.
+_DROPPED = {"output", "error", "mail-user", "mail-type", "account", "comment", "open-mode"}
+_TIME = re.compile(r"(?:(?P<d>\d+)-)?(?P<a>\d+)(?::(?P<b>\d+))?(?::(?P<c>\d+))?$")
+_UNITS = {"": 2**20, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def read_slurm(kind: str, config: str | Mapping[str, object], context: Mapping[str, object]) -> Reading:
+    """A batch script, or an object of options. Raises InvalidConfig with the line of a broken directive."""
+    if not isinstance(config, str):
+        return read_generic(kind, config, context)
+    if not config.strip():
+        raise InvalidConfig("an empty configuration")
+    options: dict[str, str] = {}
+    lines = config.splitlines()
+    for number, line in enumerate(lines, start=1):
+        if line.startswith("#SBATCH"):
+            options.update(_directive(line[len("#SBATCH") :], number))
+        elif line.strip() and not line.lstrip().startswith("#"):
+            break  # Slurm itself stops reading directives at the first command
+    name = options.get("job-name", "job")
+    body: dict[str, Value] = {
+        "script": clean(without_comments(config), "script"),
+        "options": {key: options[key] for key in sorted(options) if key not in _DROPPED},
+    }
+    job = Job(
+        kind=kind,
+        scope="job",
+        name=name,
+        body=body,
+        requested=_requested(options),
+        context=clean_context(context),
+    )
+    return Reading(jobs=(job,))
+
+
+def _directive(text: str, line: int) -> dict[str, str]:
+    try:
+        words = shlex.split(text, comments=True)
+    except ValueError:
+        raise InvalidConfig("an #SBATCH line with an unclosed quote", line=line, column=8) from None
+    found: dict[str, str] = {}
+    position = 0
+    while position < len(words):
+        word = words[position]
+        position += 1
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+        elif word.startswith("-") and len(word) > 1:
+            name, value = _SHORT.get(word[1], word[1]), word[2:].lstrip("=")
+            equals = "=" if value else ""
+        else:
+            raise InvalidConfig("an #SBATCH line that is not an option", line=line, column=8)
+        if not equals and position < len(words) and not words[position].startswith("-"):
+            value = words[position]
+            position += 1
+        found[name] = value
+    return found
+
+
+def _requested(options: Mapping[str, str]) -> dict[str, float]:
+    requested: dict[str, float] = {}
+    cpus, tasks = options.get("cpus-per-task", "1"), options.get("ntasks", "1")
+    if ("cpus-per-task" in options or "ntasks" in options) and cpus.isdecimal() and tasks.isdecimal():
+        requested["cpu_cores"] = float(int(cpus) * int(tasks))
+    memory = re.fullmatch(r"(\d+)([KMGT]?)B?", options.get("mem", ""), re.I)
+    if memory:
+        requested["peak_memory_bytes"] = float(int(memory[1]) * _UNITS[memory[2].upper()])
+    seconds = _seconds(options.get("time", ""))
+    if seconds:
+        requested["runtime_seconds"] = seconds
+    return requested
+
+
+def _seconds(limit: str) -> float | None:
+    """Slurm's forms: minutes, minutes:seconds, hours:minutes:seconds, days-hours[:minutes[:seconds]]."""
+    match = _TIME.match(limit)
+    if not match:
+        return None
+    days, a, b, c = (int(match[group] or 0) for group in "dabc")
+    if match["d"] is not None:
+        return float(((days * 24 + a) * 60 + b) * 60 + c)
+    if match["c"] is not None:
+        return float((a * 60 + b) * 60 + c)
+    return float(a * 60 + b)

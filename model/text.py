@@ -1,0 +1,197 @@
+"""Job -> canonical text, fitted to a token budget.
+
+Equal jobs give equal bytes. The text is indented lines `key: value` in the order of the job's body; secrets, hashes,
+dates and home directories are masked (`model.redact`). Over the budget, long strings and long collections are
+shortened in their middle, the longest first, and the amount left out is written in the gap: one cap for all leaves is
+lowered until the text fits. There is no blind cut.
+
+What is the same from run to run comes first and what changes last (the readers see to that), so that prompts of one
+workflow share their prefix; being shortened, not standing late, is what costs information.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from model.jobs.job import Job, Value
+from model.redact import MASK, is_secret_name, mask
+
+#: Raised whenever equal jobs may give other bytes than before; part of the checkpoint and of the cache key.
+TEXT_VERSION = 1
+
+#: Counts the tokens of a text.
+TokenCounter = Callable[[str], int]
+
+_SMALLEST_CAP = 8
+_UNLIMITED = 1 << 62
+#: Once the smallest cap is not enough, the structure is cut at these depths in turn.
+_DEPTHS = (8, 6, 4, 3, 2, 1)
+
+
+@dataclass(frozen=True)
+class CanonicalText:
+    """The text, and how many characters of the full text its gaps stand for."""
+
+    text: str
+    left_out_characters: int
+
+
+def canonical_text(job: Job, token_budget: int, count_tokens: TokenCounter) -> CanonicalText:
+    """Serialize a job into at most `token_budget` tokens.
+
+    Raises ValueError where not even the smallest form fits; a budget of 512 is enough for any job.
+    """
+    content = _masked(_content(job))
+    full = _render(content, _UNLIMITED)
+    if len(full) <= token_budget or (tokens := count_tokens(full)) <= token_budget:
+        return CanonicalText(full, 0)
+    wanted = len(full) * token_budget // tokens
+    while wanted >= _SMALLEST_CAP:
+        text = _render(content, _cap_for(content, wanted))
+        tokens = count_tokens(text)
+        if tokens <= token_budget:
+            return CanonicalText(text, max(len(full) - len(text), 1))
+        if len(text) > wanted:  # the smallest cap leaves more than that
+            break
+        wanted = min(int(len(text) * 0.97 * token_budget / tokens), int(wanted * 0.97))
+    for depth in _DEPTHS:
+        text = _render(content, _SMALLEST_CAP, depth)
+        if count_tokens(text) <= token_budget:
+            return CanonicalText(text, len(full) - len(text))
+    raise ValueError("the token budget is too small for this job's smallest form")
+
+
+def full_text(job: Job) -> str:
+    """The canonical text without a budget: what the tokenizer is trained on."""
+    return _render(_masked(_content(job)), _UNLIMITED)
+
+
+def _content(job: Job) -> dict[str, Value]:
+    # The name is the reader's to put into the body, where it says something: in front it would end the prefix
+    # that jobs of one workflow share.
+    content: dict[str, Value] = {"kind": f"{job.kind} {job.scope}", **job.body}
+    if job.context:
+        content["context"] = job.context
+    return content
+
+
+def _cap_for(content: Value, wanted: int) -> int:
+    """The largest cap under which the text has at most `wanted` characters (or the smallest cap)."""
+    low, high = _SMALLEST_CAP, wanted
+    while low < high:
+        middle = (low + high + 1) // 2
+        if len(_render(content, middle)) <= wanted:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _masked(value: Value, key: str = "") -> Value:
+    """The same structure with every string masked and every number in one spelling; empty values dropped."""
+    if isinstance(value, str):
+        if key and is_secret_name(key) and value and "$" not in value:
+            return MASK
+        return mask(value.replace("\r", "").strip())
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return _number(value)
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        items = ((mask(str(k)), _masked(v, str(k))) for k, v in value.items())
+        return {k: v for k, v in items if v not in (None, "", {}, [])}
+    return [v for v in (_masked(v) for v in value) if v not in (None, "", {}, [])]
+
+
+def _number(value: float) -> str:
+    """Whole numbers without a point (JSON clients send 4.0 for 4), others to six significant digits."""
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.6g}"
+    return str(int(value))
+
+
+def _render(content: Value, cap: int, depth: int = 1000) -> str:
+    # A collection may keep one item per eight characters that a string may keep.
+    return "\n".join(_lines(content, "", cap, max(cap // 8, 2), depth))
+
+
+def _lines(value: Value, indent: str, cap: int, items: int, depth: int) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        entries = list(value.items())
+        head, gap, tail = _middle_out(len(entries), items)
+        for key, inner in entries[:head]:
+            yield from _entry(f"{indent}{_shortened(key, cap)}:", inner, indent, cap, items, depth)
+        if gap:
+            yield f"{indent}…{gap}…"
+        for key, inner in entries[len(entries) - tail :]:
+            yield from _entry(f"{indent}{_shortened(key, cap)}:", inner, indent, cap, items, depth)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        head, gap, tail = _middle_out(len(value), items)
+        for inner in value[:head]:
+            yield from _item(inner, indent, cap, items, depth)
+        if gap:
+            yield f"{indent}…{gap}…"
+        for inner in value[len(value) - tail :]:
+            yield from _item(inner, indent, cap, items, depth)
+    else:
+        yield from (indent + line for line in _shortened(str(value), cap).split("\n"))
+
+
+def _entry(label: str, value: Value, indent: str, cap: int, items: int, depth: int) -> Iterator[str]:
+    """One labelled value: on the label's line where it is short and flat, below it and indented otherwise."""
+    if isinstance(value, str):
+        short = _shortened(value, cap)
+        if "\n" not in short:
+            yield f"{label} {short}"
+            return
+    elif isinstance(value, Sequence) and all(isinstance(v, str) and "\n" not in v for v in value):
+        head, gap, tail = _middle_out(len(value), items)
+        words = [_shortened(str(v), cap) for v in value]
+        middle = [f"…{gap}…"] if gap else []
+        yield f"{label} [{', '.join([*words[:head], *middle, *words[len(words) - tail :]])}]"
+        return
+    if depth <= 1 and not isinstance(value, str):
+        yield f"{label} …{len(value) if isinstance(value, Sequence | Mapping) else 1}…"
+        return
+    yield label
+    yield from _lines(value, indent + " ", cap, items, depth - 1)
+
+
+def _item(value: Value, indent: str, cap: int, items: int, depth: int) -> Iterator[str]:
+    """One list item: a mapping's first entry stands on the line of the dash."""
+    if not isinstance(value, Mapping) or depth <= 1:
+        yield from _entry(f"{indent}-", value, indent, cap, items, depth)
+        return
+    inner = indent + "  "
+    lines = _lines(value, inner, cap, items, depth - 1)
+    yield f"{indent}- {next(lines)[len(inner) :]}"
+    yield from lines
+
+
+def _middle_out(length: int, keep: int) -> tuple[int, int, int]:
+    """How many items to keep in front, leave out, and keep at the end."""
+    if length <= keep:
+        return length, 0, 0
+    tail = keep // 2
+    return keep - tail, length - keep, tail
+
+
+def _shortened(text: str, cap: int) -> str:
+    """At most about `cap` characters of `text`, cut out of its middle at blanks where some are near."""
+    if len(text) <= cap:
+        return text
+    head, _, tail = _middle_out(len(text), cap)
+    near = cap // 8
+    start, end = head, len(text) - tail
+    for blank in ("\n", " "):
+        before = text.rfind(blank, head - near, head)
+        if before > 0:
+            start = before
+            break
+    for blank in ("\n", " "):
+        after = text.find(blank, end, end + near)
+        if after >= 0:
+            end = after + 1
+            break
+    return f"{text[:start].rstrip()} …{end - start}… {text[end:].lstrip()}"

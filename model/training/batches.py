@@ -1,0 +1,198 @@
+"""Which records a step sees, and as which trees.
+
+Records of a source are put in the order of their prompts, so that neighbours share prefixes, and cut into bundles of
+about `nodes_per_tree` nodes. Each draw takes a source with a probability tempered by its size and then the source's
+next bundle; a source that is used up starts over with other cuts and other histories. All of it follows from the seed
+and the number of bundles drawn before: resuming skips them.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from model.prompt import PromptEncoder
+from model.training.corpus import source_weights
+from model.training.examples import Example, Tokens
+from model.training.tree import Path, Tree, build, shared_prefix, visible
+
+#: Batches that are drawn together and sorted by size.
+_WINDOW = 6
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How examples are drawn and shown."""
+
+    nodes_per_tree: int = 640
+    temperature: float = 0.6
+    #: Share of the records with past outcomes that also answer with them shown.
+    history_share: float = 0.5
+    #: Share of the records whose targets are also answered one after another, each given those before it.
+    joint_share: float = 0.25
+    #: Loss weight of each position of the number code; the last digits are mostly noise.
+    position_weights: tuple[float, ...] = (1.0, 1.0, 0.5, 0.25)
+
+
+class Bundles:
+    """An endless, seeded stream of bundles: the paths of one tree each."""
+
+    def __init__(
+        self, examples: Sequence[Example], encoder: PromptEncoder, mixture: Mixture, seed: int
+    ) -> None:
+        self._encoder, self._mixture, self._seed = encoder, mixture, seed
+        by_source: defaultdict[str, list[Example]] = defaultdict(list)
+        for example in examples:
+            by_source[example.source].append(example)
+        self._examples = {
+            source: sorted(group, key=lambda example: example.text) for source, group in by_source.items()
+        }
+        weights = source_weights({s: len(group) for s, group in self._examples.items()}, mixture.temperature)
+        # A bundle of short texts holds more records than one of long texts: divide by the records per bundle.
+        per_bundle = {s: len(g) / sum(1 for _ in self._cut(s, 0)) for s, g in self._examples.items()}
+        share = np.array([weights[s] / per_bundle[s] for s in self._examples])
+        self._sources = list(self._examples)
+        self._probabilities = share / share.sum()
+
+    def stream(self, skip: int = 0) -> Iterator[list[Path]]:
+        """Bundles from number `skip` on."""
+        random = np.random.default_rng(self._seed)
+        rounds = dict.fromkeys(self._sources, 0)
+        left: dict[str, list[tuple[int, int]]] = {source: [] for source in self._sources}
+        number = 0
+        while True:
+            source = self._sources[random.choice(len(self._sources), p=self._probabilities)]
+            if not left[source]:
+                left[source] = list(self._cut(source, rounds[source]))
+                rounds[source] += 1
+                random.shuffle(left[source])
+            start, end = left[source].pop()
+            if number >= skip:
+                yield self._paths(self._examples[source][start:end], number)
+            number += 1
+
+    def one_round(self) -> Iterator[list[Path]]:
+        """Every example once, in fixed order: for validation."""
+        for source, examples in self._examples.items():
+            for start, end in self._cut(source, 0):
+                yield self._paths(examples[start:end], start)
+
+    def _cut(self, source: str, round_number: int) -> Iterator[tuple[int, int]]:
+        """Slices of the source's examples; each round cuts elsewhere."""
+        examples = self._examples[source]
+        random = np.random.default_rng([self._seed, round_number, list(self._examples).index(source)])
+        budget = self._mixture.nodes_per_tree
+        room = budget * (1 if round_number == 0 else random.uniform(0.3, 1.0))
+        start, last = 0, Tokens()
+        for index, example in enumerate(examples):
+            cost = len(example.text) - shared_prefix(last, example.text) + self._answer_cost(example)
+            if cost > room and index > start:
+                yield start, index
+                start, room = index, budget
+                cost = len(example.text) + self._answer_cost(example)
+            room -= cost
+            last = example.text
+        yield start, len(examples)
+
+    def _answer_cost(self, example: Example) -> float:
+        """Expected nodes beside the text."""
+        answers = 4 * len(example.answers)
+        shown = (
+            self._mixture.history_share * (sum(map(len, example.runs)) * 0.6 + answers) if example.runs else 0
+        )
+        return answers * (1 + self._mixture.joint_share) + shown
+
+    def _paths(self, examples: Sequence[Example], number: int) -> list[Path]:
+        random = np.random.default_rng([self._seed, 1, number])
+        paths: list[Path] = []
+        for example in examples:
+            paths += self._answer_paths(example.text, example, random)
+            if example.runs and random.random() < self._mixture.history_share:
+                shown = example.runs[: random.integers(1, len(example.runs) + 1)]
+                history = (self._encoder.history_token, *(token for run in shown for token in run))
+                paths += self._answer_paths((*example.text, *history), example, random)
+        return paths
+
+    def _answer_paths(self, prompt: Tokens, example: Example, random: np.random.Generator) -> Iterator[Path]:
+        """Each target on a branch of its own, and sometimes all of them in a random chain."""
+        weights = self._mixture.position_weights
+        names = list(example.answers)
+        for name in names:
+            yield Path((*prompt, self._encoder.target_ids[name], *example.answers[name]), weights)
+        if len(names) > 1 and random.random() < self._mixture.joint_share:
+            random.shuffle(names)
+            chain = prompt
+            for position, name in enumerate(names):
+                chain = (*chain, self._encoder.target_ids[name], *example.answers[name])
+                if position:  # the first is the plain branch again
+                    yield Path(chain, weights)
+
+
+@dataclass
+class Batch:
+    """B padded trees of at most N nodes, M predictions.
+
+    tokens, positions: [B, N]; mask: additive [B, 1, N, N]; sources: [M] flat index into B * N;
+    labels: [M] row among the number tokens; weights: [M].
+    """
+
+    tokens: torch.Tensor
+    positions: torch.Tensor
+    mask: torch.Tensor
+    sources: torch.Tensor
+    labels: torch.Tensor
+    weights: torch.Tensor
+    #: Nodes that are not padding.
+    used: int
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        return Batch(
+            self.tokens.to(device),
+            self.positions.to(device),
+            self.mask.to(device),
+            self.sources.to(device),
+            self.labels.to(device),
+            self.weights.to(device),
+            self.used,
+        )
+
+
+def collate(trees: Sequence[Tree], first_number_row: int) -> Batch:
+    """Pad trees to one length. first_number_row: token id of the first number token, which gets label 0."""
+    length = -(-max(len(tree) for tree in trees) // 64) * 64  # few distinct shapes
+    tokens = torch.zeros(len(trees), length, dtype=torch.long)
+    positions = torch.zeros(len(trees), length, dtype=torch.long)
+    mask = torch.full((len(trees), 1, length, length), torch.finfo(torch.float32).min)
+    mask[:, 0].diagonal(dim1=1, dim2=2).zero_()  # a row that sees nothing would be NaN
+    sources, labels, weights = [], [], []
+    for row, tree in enumerate(trees):
+        size = len(tree)
+        tokens[row, :size] = torch.from_numpy(tree.tokens)
+        positions[row, :size] = torch.from_numpy(tree.positions)
+        mask[row, 0, :size, :size].masked_fill_(torch.from_numpy(visible(tree)), 0.0)
+        sources.append(torch.from_numpy(tree.sources) + row * length)
+        labels.append(torch.from_numpy(tree.labels) - first_number_row)
+        weights.append(torch.from_numpy(tree.weights))
+    used = sum(len(tree) for tree in trees)
+    return Batch(tokens, positions, mask, torch.cat(sources), torch.cat(labels), torch.cat(weights), used)
+
+
+def batches(
+    bundles: Bundles, encoder: PromptEncoder, trees_per_batch: int, skip_batches: int = 0
+) -> Iterator[Batch]:
+    """Endless batches of bundles, trees of like size together: padding is computed like everything else."""
+    per_window = _WINDOW * trees_per_batch
+    skipped = skip_batches // _WINDOW
+    stream = bundles.stream(skipped * per_window)
+    first, _ = encoder.number_rows
+    number = skipped * _WINDOW
+    while True:
+        trees = sorted((build(next(stream)) for _ in range(per_window)), key=len)
+        order = np.random.default_rng([len(trees[0]), number]).permutation(_WINDOW)
+        for index in order:
+            if number >= skip_batches:
+                yield collate(trees[index * trees_per_batch : (index + 1) * trees_per_batch], first)
+            number += 1

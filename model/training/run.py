@@ -1,0 +1,256 @@
+"""From corpus to checkpoint, in one directory, each stage resumable.
+
+corpus -> tokenizer.json -> examples.pkl -> state.pt (train) -> checkpoint/ (weights, calibration, support)
+"""
+
+import json
+import os
+import pickle
+import subprocess
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel
+
+from model.checkpoint import SEEN, Manifest, Support, write_manifest
+from model.decoder import new_decoder
+from model.engines.torch_engine import TorchEngine
+from model.novelty import SeenTrigrams
+from model.numbers import NumberCode
+from model.prompt import PromptEncoder, special_tokens
+from model.targets import DEFAULT_TARGETS
+from model.training.calibration import fit_calibration
+from model.training.corpus import HistoryIndex, Record, load, scope_of
+from model.training.examples import Example, examples, map_records, text_of
+from model.training.tokenizer import balanced, train_tokenizer
+from model.training.train import Progress as Step
+from model.training.train import TrainSettings, train
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run reads and makes; `training` decides what the loop computes."""
+
+    name: str = "jobcast-default"
+    sources: tuple[str, ...] | None = None
+    #: At most so many train records per source (None: all); for trials.
+    limit_per_source: int | None = None
+    vocabulary_size: int = 8192
+    tokenizer_characters_per_source: int = 3_000_000
+    token_budget: int = 512
+    number_code: NumberCode = field(default_factory=NumberCode)
+    processes: int = 2
+    device: str = "cpu"
+    training: TrainSettings = field(default_factory=TrainSettings)
+
+
+def run(corpus: Path, directory: Path, settings: RunSettings, console: Console) -> Path:
+    """Make a checkpoint from a corpus; returns its directory. Call it again to go on after an interruption."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with _progress(console) as progress:
+        records = load_records(corpus, settings)
+        encoder = _encoder(records, directory, settings, progress)
+        prepared = _examples(records, encoder, directory, settings, progress)
+        training = [e for r, e in zip(records, prepared, strict=True) if r.split == "train" and e.answers]
+        validation = [e for r, e in zip(records, prepared, strict=True) if r.split == "val" and e.answers]
+        model = _train(training, validation, encoder, directory, settings, progress, console)
+    return finish(model, encoder, records, prepared, corpus, directory, settings)
+
+
+def load_records(corpus: Path, settings: RunSettings) -> list[Record]:
+    """Train and val records, each source cut to the limit by even spacing."""
+    records = load(corpus, settings.sources, ["train", "val"])
+    if settings.limit_per_source is None:
+        return records
+    groups: defaultdict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        groups[record.source, record.split].append(record)
+    limit = settings.limit_per_source
+    return [r for group in groups.values() for r in group[:: max(1, -(-len(group) // limit))]]
+
+
+def _encoder(
+    records: Sequence[Record], directory: Path, settings: RunSettings, progress: Progress
+) -> PromptEncoder:
+    path = directory / "tokenizer.json"
+    if not path.exists():
+        train_only = [r for r in records if r.split == "train"]
+        task = progress.add_task("texts for the tokenizer", total=len(train_only))
+
+        def texts() -> "list[tuple[str, str]]":
+            found = []
+            for record, text in zip(
+                train_only, map_records(text_of, train_only, settings.processes), strict=True
+            ):
+                found.append((record.source, text))
+                progress.advance(task)
+            return found
+
+        special = special_tokens(DEFAULT_TARGETS, settings.number_code)
+        kept = balanced(texts(), settings.tokenizer_characters_per_source)
+        train_tokenizer(kept, special, settings.vocabulary_size).save(str(path))
+    return PromptEncoder(
+        Tokenizer.from_file(str(path)), DEFAULT_TARGETS, settings.number_code, settings.token_budget
+    )
+
+
+def _examples(
+    records: Sequence[Record],
+    encoder: PromptEncoder,
+    directory: Path,
+    settings: RunSettings,
+    progress: Progress,
+) -> list[Example]:
+    path = directory / "examples.pkl"
+    if path.exists():
+        with path.open("rb") as file:
+            return pickle.load(file)  # type: ignore[no-any-return]
+    task = progress.add_task("prompts", total=len(records))
+    # A record's history holds train records alone, for val records too: nothing is learned from val.
+    index = HistoryIndex(r for r in records if r.split == "train")
+    made = examples(
+        records, encoder, index, processes=settings.processes, advance=lambda: progress.advance(task)
+    )
+    new = path.with_suffix(".new")
+    with new.open("wb") as file:
+        pickle.dump(made, file, protocol=pickle.HIGHEST_PROTOCOL)
+    new.replace(path)
+    return made
+
+
+def _train(
+    training: list[Example],
+    validation: list[Example],
+    encoder: PromptEncoder,
+    directory: Path,
+    settings: RunSettings,
+    progress: Progress,
+    console: Console,
+) -> PreTrainedModel:
+    torch.manual_seed(settings.training.seed)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    rows = -(-encoder.vocabulary_size // 64) * 64
+    model = new_decoder(settings.training.shape, rows).to(settings.device)  # type: ignore[arg-type]
+    task = progress.add_task("training", total=settings.training.steps)
+
+    def report(step: Step) -> None:
+        progress.update(task, completed=step.step, description=f"training, loss {step.loss:.3f}")
+        if step.validation:
+            checked = ", ".join(f"{name} {loss:.4f}" for name, loss in step.validation.items())
+            console.print(
+                f"step {step.step}: loss {step.loss:.4f}, validation {checked}, "
+                f"{step.tokens_per_second:,.0f} tokens/s"
+            )
+
+    return train(model, encoder, training, validation, settings.training, directory, report)
+
+
+def finish(
+    model: PreTrainedModel,
+    encoder: PromptEncoder,
+    records: Sequence[Record],
+    prepared: Sequence[Example],
+    corpus: Path,
+    directory: Path,
+    settings: RunSettings,
+) -> Path:
+    """Write the checkpoint directory: weights, tokenizer, novelty filter, calibration, provenance."""
+    checkpoint = directory / "checkpoint"
+    checkpoint.mkdir(exist_ok=True)
+    model.save_pretrained(checkpoint)
+    (checkpoint / "generation_config.json").unlink(missing_ok=True)
+    (checkpoint / "tokenizer.json").write_text((directory / "tokenizer.json").read_text())
+    seen = SeenTrigrams()
+    support: Support = {}
+    counts: defaultdict[str, int] = defaultdict(int)
+    texts = set()
+    for record, example in zip(records, prepared, strict=True):
+        if record.split != "train":
+            continue
+        counts[record.source] += 1
+        scope = support.setdefault(record.kind, {}).setdefault(scope_of(record), {})
+        for name in record.targets:
+            scope[name] = scope.get(name, 0) + 1
+        if example.text not in texts:
+            texts.add(example.text)
+            seen.add(example.text)
+    (checkpoint / SEEN).write_bytes(seen.to_bytes())
+    engine = TorchEngine(checkpoint, encoder)
+    engine.use(model)
+    held_out = [(r, e) for r, e in zip(records, prepared, strict=True) if r.split == "val"]
+    manifest = Manifest(
+        name=settings.name,
+        targets=DEFAULT_TARGETS,
+        number_code=settings.number_code,
+        token_budget=settings.token_budget,
+        support=support,
+        calibration=fit_calibration(engine, encoder, held_out),
+        provenance={
+            "trained_at": datetime.now(UTC).date().isoformat(),
+            "code_version": _code_version(),
+            "records": dict(sorted(counts.items())),
+            "distinct_prompts": len(texts),
+            "sources": _source_commits(corpus),
+            "settings": asdict(settings.training),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "device": settings.device,
+            "validation_loss": _last_validation(directory),
+            "novelty_filter_fill": round(seen.fill, 4),
+        },
+    )
+    write_manifest(checkpoint, manifest)
+    return checkpoint
+
+
+def _source_commits(corpus: Path) -> dict[str, str]:
+    """Source -> repository @ commit, from the corpus' own table."""
+    path = corpus / "sources.md"
+    found: dict[str, str] = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if len(cells) >= 2 and "@" in cells[1]:
+            found[cells[0].split(" ")[0]] = cells[1]
+    return found
+
+
+def _code_version() -> str:
+    """The commit the code stands at, with a mark where the tree differs from it; "unknown" outside of git."""
+    found = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip() or "unknown"
+
+
+def _last_validation(directory: Path) -> dict[str, float]:
+    lines = [json.loads(line) for line in (directory / "log.jsonl").read_text().splitlines()]
+    checked = [line["validation"] for line in lines if line["validation"]]
+    return checked[-1] if checked else {}
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )

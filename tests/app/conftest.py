@@ -1,0 +1,43 @@
+"""Fixtures: the app over the fakes of app_fakes.py."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from app_fakes import MakeApp, TinyCheckpoint, WatchedEngine, running, tiny_read
+from fastapi import FastAPI
+
+from app.main import create_app
+from app.settings import Settings
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def engine() -> WatchedEngine:
+    return WatchedEngine()
+
+
+@pytest.fixture
+def checkpoint() -> TinyCheckpoint:
+    return TinyCheckpoint()
+
+
+@pytest.fixture
+def make_app(engine: WatchedEngine, checkpoint: TinyCheckpoint) -> MakeApp:
+    def make(**settings: Any) -> FastAPI:
+        return create_app(
+            Settings(drain_seconds=2, **settings), checkpoint=checkpoint, engine=engine, read=tiny_read
+        )
+
+    return make
+
+
+@pytest.fixture
+async def client(make_app: MakeApp) -> AsyncIterator[httpx.AsyncClient]:
+    async with running(make_app()) as client:
+        yield client

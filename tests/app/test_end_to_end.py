@@ -1,0 +1,225 @@
+"""The real readers, texts and checkpoint format, over an engine without weights, in and as a process."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from app_fakes import CANARY, running
+from typer.testing import CliRunner
+
+from app.api.schemas import PredictResponse
+from app.cli import cli, main
+from app.main import create_app
+from app.settings import Settings
+from model.checkpoint import SEEN, Manifest, write_manifest
+from model.novelty import SeenTrigrams
+from model.numbers import NumberCode
+from model.prompt import special_tokens
+from model.targets import DEFAULT_TARGETS
+from model.training.tokenizer import train_tokenizer
+
+pytestmark = pytest.mark.anyio
+
+WORKFLOW = """
+name: CI
+on: [push]
+jobs:
+  lint:
+    runs-on: ubuntu-latest
+    steps:
+      - run: ruff check
+  test:
+    needs: lint
+    runs-on: ubuntu-latest
+    strategy:
+      matrix:
+        python: ['3.11', '3.12']
+    steps:
+      - uses: actions/checkout@v4
+      - run: pytest
+"""
+REORDERED = """
+# the same, written by someone else
+jobs:
+  test:
+    steps:
+      - uses: actions/checkout@v4
+      - {run: pytest}
+    strategy: {matrix: {python: ["3.11", "3.12"]}}
+    runs-on: ubuntu-latest
+    needs: lint
+  lint:
+    steps: [{run: ruff check}]
+    runs-on: ubuntu-latest
+'on': push
+name: CI
+"""
+
+
+@pytest.fixture(scope="session")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint directory with everything but real weights."""
+    directory = tmp_path_factory.mktemp("checkpoint")
+    code = NumberCode()
+    tokenizer = train_tokenizer([WORKFLOW] * 4, special_tokens(DEFAULT_TARGETS, code), 512)
+    tokenizer.save(str(directory / "tokenizer.json"))
+    (directory / "config.json").write_text("{}")
+    (directory / "model.safetensors").write_bytes(b"")
+    (directory / SEEN).write_bytes(SeenTrigrams().to_bytes())
+    support = {"github-actions": {"workflow": {"runtime_seconds": 12}}}
+    write_manifest(directory, Manifest("tiny", DEFAULT_TARGETS, code, 256, support))
+    return directory
+
+
+@pytest.fixture
+async def client(stored: Path) -> AsyncIterator[httpx.AsyncClient]:
+    async with running(create_app(Settings(checkpoint=stored, engine="fake"))) as client:
+        yield client
+
+
+async def predict(client: httpx.AsyncClient, config: object, **rest: object) -> httpx.Response:
+    return await client.post("/predict", json={"kind": "github-actions", "config": config, **rest})
+
+
+async def test_a_workflow_with_a_matrix_is_predicted(client: httpx.AsyncClient) -> None:
+    answer = (await predict(client, WORKFLOW)).json()
+    PredictResponse.model_validate(answer)
+    assert answer["workflow"]["direct"]["support"]["runtime_seconds"] == {"trained": True, "records": 12}
+    names = [job["name"] for job in answer["predictions"]]
+    assert len(names) == 3
+    assert all(job["needs"] == ["lint"] for job in answer["predictions"] if job["name"] != "lint")
+    picked = (await predict(client, WORKFLOW, job=names[-1])).json()
+    assert picked["predictions"][0]["source"] == "cache"
+    given = await predict(client, WORKFLOW, job=names[-1], given={"cpu_cores": 2.0})
+    assert "cpu_cores" not in given.json()["predictions"][0]
+
+
+async def test_reordered_keys_comments_and_whitespace_hit_the_cache(client: httpx.AsyncClient) -> None:
+    first = (await predict(client, WORKFLOW)).json()
+    second = (await predict(client, REORDERED)).json()
+    assert second["workflow"]["direct"]["source"] == "cache"
+    assert {job["source"] for job in second["predictions"]} == {"cache"}
+
+    def values(answer: dict[str, list[dict[str, object]]]) -> dict[object, object]:
+        return {job["name"]: job["runtime_seconds"] for job in answer["predictions"]}
+
+    assert values(first) == values(second)
+
+
+async def test_history_changes_the_question(client: httpx.AsyncClient) -> None:
+    history = [{"runtime_seconds": 300, "age_seconds": 3600}]
+    await predict(client, WORKFLOW)
+    answer = (await predict(client, WORKFLOW, history=history)).json()
+    assert answer["workflow"]["direct"]["source"] == "model"
+    assert {job["source"] for job in answer["predictions"]} == {"cache"}
+
+
+@pytest.mark.parametrize("kind", ["github-actions", "slurm", "spark", "eda.openroad", "eda.vtr", "text"])
+async def test_hostile_configs_are_the_clients_problem(client: httpx.AsyncClient, kind: str) -> None:
+    deep: object = CANARY
+    for _ in range(900):
+        deep = {"a": [deep]} if isinstance(deep, str) else {"a": deep}
+    for config in (deep, "[" * 30_000 + CANARY, f"{CANARY}: [", f"\x00{CANARY}", "", {}):
+        response = await client.post("/predict", json={"kind": kind, "config": config})
+        assert response.status_code in (200, 422), response.text
+        assert response.status_code == 200 or CANARY not in response.text
+    response = await client.post(
+        "/predict", json={"kind": kind, "config": "a: b", "context": {"stage": deep}}
+    )
+    assert response.status_code in (200, 422), response.text
+
+
+def test_the_command_line_predicts_without_a_server(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBCAST_CHECKPOINT", str(stored))
+    monkeypatch.setenv("JOBCAST_ENGINE", "fake")
+    file = tmp_path / "ci.yml"
+    file.write_text(WORKFLOW)
+    table = CliRunner().invoke(cli, ["predict", str(file), "--kind", "github-actions"])
+    assert table.exit_code == 0
+    assert "the whole run" in table.output
+    assert "lint" in table.output
+    answer = CliRunner().invoke(cli, ["predict", str(file), "--kind", "github-actions", "--json"])
+    PredictResponse.model_validate(json.loads(answer.output))
+
+
+@pytest.mark.parametrize(("checkpoint", "status"), [("nowhere", 1), (None, 2)])
+def test_the_command_line_fails_in_one_sentence(
+    stored: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    checkpoint: str | None,
+    status: int,
+) -> None:
+    monkeypatch.setenv("JOBCAST_CHECKPOINT", checkpoint or str(stored))
+    monkeypatch.setenv("JOBCAST_ENGINE", "fake")
+    file = tmp_path / "ci.yml"
+    file.write_text(WORKFLOW)
+    monkeypatch.setattr(sys, "argv", ["jobcast", "predict", str(file), "--kind", CANARY])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == status
+    written = capsys.readouterr().err
+    assert written.startswith("jobcast: ")
+    assert len(written.splitlines()) == 1
+    assert CANARY not in written
+
+
+@pytest.fixture
+def served(stored: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`jobcast serve` as a process of its own, and its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {
+        "CHECKPOINT": str(stored),
+        "ENGINE": "fake",
+        "SHUTDOWN_GRACE_SECONDS": "0.4",
+        "PORT": str(port),
+    }
+    environment = os.environ | {f"JOBCAST_{name}": value for name, value in settings.items()}
+    command = [sys.executable, "-m", "app.cli", "serve"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process, f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+
+
+def wait_until_ready(address: str) -> None:
+    for _ in range(200):
+        try:
+            if httpx.get(f"{address}/health/ready").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError("never ready")
+
+
+def test_the_process_serves_and_stops_gracefully(served: tuple[subprocess.Popen[str], str]) -> None:
+    process, address = served
+    wait_until_ready(address)
+    yaml = {"Content-Type": "application/yaml"}
+    response = httpx.post(f"{address}/predict?kind=github-actions", content=WORKFLOW, headers=yaml)
+    assert response.status_code == 200
+    lying = httpx.post(f"{address}/predict", content=(b"x" * 65536 for _ in range(64)), headers=yaml)
+    assert (lying.status_code, lying.json()["code"]) == (413, "body_too_large")
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.15)
+    assert httpx.get(f"{address}/health/ready").status_code == 503
+    assert httpx.post(f"{address}/predict?kind=github-actions", content=WORKFLOW, headers=yaml).is_success
+    process.wait(5)
+    assert process.stdout is not None
+    lines = [json.loads(line) for line in process.stdout]
+    assert {"engine_ready", "request"} <= {line["event"] for line in lines}

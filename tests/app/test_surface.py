@@ -1,0 +1,260 @@
+"""What others build on: routes, metric names, health, the docs page, clean logs."""
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+from app_fakes import CANARY, MakeApp, TinyCheckpoint, WatchedEngine, ask, running
+from fastapi import FastAPI
+
+from app.errors import ERROR_TABLE
+from app.settings import Settings
+from model.engines.base import Engine
+
+pytestmark = pytest.mark.anyio
+
+SERIES = {
+    "jobcast_requests_total": {"route", "method", "code"},
+    "jobcast_request_duration_seconds_bucket": {"route", "le"},
+    "jobcast_stage_duration_seconds_bucket": {"stage", "le"},
+    "jobcast_queue_depth": set(),
+    "jobcast_batch_size_bucket": {"le"},
+    "jobcast_cache_requests_total": {"outcome"},
+    "jobcast_shed_total": {"reason"},
+    "jobcast_engine_up": set(),
+    "jobcast_model_info": {"name", "version"},
+    "jobcast_predicted_value_bucket": {"target", "le"},
+}
+REQUEST_BUCKETS = [
+    *("0.001", "0.002", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5"),
+    *("1.0", "2.5", "5.0", "10.0", "+Inf"),
+]
+
+
+async def test_the_openapi_document_has_these_routes(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    routes = {(method, path) for path, methods in document["paths"].items() for method in methods}
+    assert routes == {
+        ("post", "/predict"),
+        ("post", "/predict/batch"),
+        ("get", "/models"),
+        ("get", "/health/live"),
+        ("get", "/health/ready"),
+        ("get", "/metrics"),
+        ("get", "/"),
+    }
+    schemas = document["components"]["schemas"]
+    assert set(schemas["PredictRequest"]["required"]) == {"kind", "config"}
+    for reference in re.findall(r"#/components/schemas/(\w+)", json.dumps(document)):
+        assert reference in schemas
+    documented = {int(status) for status in document["paths"]["/predict"]["post"]["responses"]}
+    assert documented == {200} | {entry.status for entry in ERROR_TABLE} - {404, 405}
+
+
+async def test_the_metric_series_are_these(client: httpx.AsyncClient) -> None:
+    await client.post("/predict", json=ask())
+    await client.get(f"/{CANARY}")
+    response = await client.get("/metrics")
+    assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    found: dict[str, set[str]] = {}
+    for line in response.text.splitlines():
+        if line.startswith("#"):
+            continue
+        name, labels = re.match(r"(\w+)(?:\{(.*)\})? ", line).groups()  # type: ignore[union-attr]
+        found.setdefault(name, set()).update(re.findall(r'(\w+)="', labels or ""))
+    derived = {
+        name.replace("_bucket", end) for name in SERIES if "_bucket" in name for end in ("_sum", "_count")
+    }
+    assert {name: labels for name, labels in found.items() if name not in derived} == SERIES
+    buckets = re.findall(
+        r'jobcast_request_duration_seconds_bucket\{le="([^"]+)",route="/predict"', response.text
+    )
+    assert buckets == REQUEST_BUCKETS
+    stages = set(re.findall(r'stage="(\w+)"', response.text))
+    assert stages == {"read", "tokenize", "cache", "queue", "prefill", "decode", "calibrate"}
+    assert 'jobcast_requests_total{code="404",method="GET",route="unmatched"} 1.0' in response.text
+    assert 'jobcast_model_info{name="tiny",version="sha256:tiny"} 1.0' in response.text
+    assert "jobcast_engine_up 1.0" in response.text
+    assert CANARY not in response.text
+
+
+async def test_made_up_methods_share_one_label(client: httpx.AsyncClient) -> None:
+    await client.request("BREW", "/predict")
+    scraped = (await client.get("/metrics")).text
+    assert 'jobcast_requests_total{code="405",method="other",route="/predict"} 1.0' in scraped
+
+
+async def test_models_tells_what_answers(client: httpx.AsyncClient) -> None:
+    answer = (await client.get("/models")).json()
+    assert answer["name"] == "tiny"
+    assert "github-actions" in answer["kinds"]
+    assert [target["unit"] for target in answer["targets"]] == ["s", "B", "cores"]
+    assert answer["provenance"] == {"records": 3}
+    assert answer["token_budget"] == 64
+
+
+async def test_the_index_links_to_what_exists(client: httpx.AsyncClient) -> None:
+    for link in (await client.get("/")).json()["links"]:
+        assert (await client.get(link)).status_code == 200
+
+
+async def test_the_docs_page_needs_nothing_from_outside(client: httpx.AsyncClient) -> None:
+    response = await client.get("/docs")
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    page = response.text
+    assert "<script" not in page
+    assert not re.search(r"""(src|href)=["']?(https?:)?//|@import|url\(""", page)
+    for entry in ERROR_TABLE:
+        assert f'id="{entry.code}"' in page
+    assert "curl --data-binary @ci.yml" in page
+    assert re.findall(r'href="#([^"]+)"', page)
+    for anchor in re.findall(r'href="#([^"]+)"', page):
+        assert f'id="{anchor}"' in page
+
+
+async def test_ready_follows_the_engine_and_live_does_not(
+    client: httpx.AsyncClient, engine: WatchedEngine
+) -> None:
+    assert (await client.get("/health/ready")).status_code == 200
+    engine.alive = False
+    response = await client.get("/health/ready")
+    assert (response.status_code, response.json()["code"]) == (503, "engine_unavailable")
+    response = await client.post("/predict", json=ask())
+    assert (response.status_code, response.json()["code"]) == (503, "engine_unavailable")
+    assert (await client.get("/health/live")).status_code == 200
+    assert "jobcast_engine_up 0.0" in (await client.get("/metrics")).text
+
+
+async def test_live_answers_while_the_engine_starts(make_app: MakeApp, engine: WatchedEngine) -> None:
+    def start() -> None:
+        assert engine.gate.wait(5)
+        engine.alive = True
+
+    engine.start = start  # type: ignore[method-assign]
+    engine.gate.clear()
+    app = make_app()
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://jobcast") as client:
+            assert (await client.get("/health/live")).status_code == 200
+            assert (await client.get("/health/ready")).status_code == 503
+            assert "starting" in (await client.post("/predict", json=ask())).json()["detail"]
+            engine.gate.set()
+            await app.state.service.started()
+            assert (await client.get("/health/ready")).status_code == 200
+
+
+async def test_an_engine_that_cannot_start_is_never_ready(make_app: MakeApp, engine: WatchedEngine) -> None:
+    def start() -> None:
+        raise RuntimeError(CANARY)
+
+    engine.start = start  # type: ignore[method-assign]
+    async with running(make_app()) as client:
+        assert (await client.get("/health/ready")).status_code == 503
+        assert (await client.post("/predict", json=ask())).json()["code"] == "engine_unavailable"
+
+
+async def test_a_draining_service_is_not_ready_and_still_answers(make_app: MakeApp) -> None:
+    app = make_app()
+    async with running(app) as client:
+        app.state.service.drain()
+        assert (await client.get("/health/ready")).status_code == 503
+        assert (await client.post("/predict", json=ask())).status_code == 200
+
+
+async def test_the_engine_is_closed_with_the_app(make_app: MakeApp, engine: WatchedEngine) -> None:
+    async with running(make_app()):
+        assert engine.alive
+    assert engine.closed
+
+
+async def test_two_apps_do_not_share_their_counts(make_app: MakeApp) -> None:
+    async with running(make_app()) as first, running(make_app()) as second:
+        await first.post("/predict", json=ask())
+        assert 'route="/predict"' not in (await second.get("/metrics")).text
+
+
+async def test_logs_are_json_lines_without_input(
+    client: httpx.AsyncClient, engine: WatchedEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await client.post("/predict", json=ask(CANARY, context={"repository": CANARY}, job=CANARY))
+    await client.post("/predict", json=ask(f"{CANARY} !bug"))
+    await client.post("/predict/batch", json={"requests": [ask(f"{CANARY} !bug")]})
+    await client.get(f"/{CANARY}?{CANARY}={CANARY}")
+    engine.failure = RuntimeError(CANARY)
+    await client.post("/predict", json=ask(CANARY))
+    written = capsys.readouterr().out
+    assert CANARY not in written
+    lines = [json.loads(line) for line in written.splitlines()]
+    assert [line["event"] for line in lines].count("request") == 5
+    access = next(line for line in lines if line["event"] == "request")
+    assert {"request_id", "method", "route", "status", "duration_ms", "timestamp", "level"} <= access.keys()
+    defects = [line for line in lines if line["event"] == "internal_error"]
+    assert [line["exception"]["type"] for line in defects] == ["ValueError", "ValueError"]
+    assert any("app_fakes.py" in frame for frame in defects[0]["exception"]["frames"])
+
+
+async def asgi_request(app: FastAPI, body: dict[str, Any], hang_up: asyncio.Event) -> list[Any]:
+    """POST /predict as a client that leaves when `hang_up` is set."""
+    sent: list[Any] = []
+    first = True
+
+    async def receive() -> dict[str, Any]:
+        nonlocal first
+        if first:
+            first = False
+            return {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}
+        await hang_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/predict",
+        "raw_path": b"/predict",
+        "headers": headers,
+    }
+    await app(scope | {"query_string": b"", "http_version": "1.1", "scheme": "http"}, receive, send)
+    return sent
+
+
+async def test_the_work_for_a_client_that_hangs_up_is_dropped(
+    make_app: MakeApp, engine: WatchedEngine
+) -> None:
+    app = make_app()
+    async with running(app) as client:
+        engine.gate.clear()
+        running_now = asyncio.create_task(client.post("/predict", json=ask("first")))
+        await asyncio.sleep(0.05)
+        hang_up = asyncio.Event()
+        leaving = asyncio.create_task(asgi_request(app, ask("second"), hang_up))
+        await asyncio.sleep(0.05)
+        assert "jobcast_queue_depth 1.0" in (await client.get("/metrics")).text
+        hang_up.set()
+        assert await leaving == []
+        scraped = (await client.get("/metrics")).text
+        assert "jobcast_queue_depth 0.0" in scraped
+        assert 'code="499"' in scraped
+        engine.gate.set()
+        assert (await running_now).status_code == 200
+    assert [len(batch) for batch in engine.batches] == [1]
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBCAST_PORT", "9999")
+    monkeypatch.setenv("JOBCAST_ENGINE", "fake")
+    assert (Settings().port, Settings().engine) == (9999, "fake")
+
+
+def test_the_fakes_keep_the_protocols(engine: WatchedEngine, checkpoint: TinyCheckpoint) -> None:
+    from app.contracts import Checkpoint
+
+    kept: tuple[Engine, Checkpoint] = (engine, checkpoint)
+    assert kept
