@@ -32,9 +32,10 @@ class AnswerWriter:
         request_id: str,
     ) -> dict[str, Any]:
         """The whole answer. `found` follows `units.all`; `question.quantiles` are those of its values."""
+        keys = {quantile: quantile_key(quantile) for quantile in quantiles}
         with self._metrics.timed("calibrate"):
             answers = [
-                self._prediction(unit, one, question, quantiles)
+                self._prediction(unit, one, question, keys)
                 for unit, one in zip(units.all, found, strict=True)
             ]
         # The reader's warnings are about the config: said once where there is a place for the whole of it.
@@ -56,12 +57,12 @@ class AnswerWriter:
         return document
 
     def _prediction(
-        self, unit: Unit, found: Found, question: Query, quantiles: Sequence[float]
+        self, unit: Unit, found: Found, question: Query, keys: Mapping[float, str]
     ) -> dict[str, Any]:
         records = self._checkpoint.support(unit.kind, unit.scope)
         trained = {target: int(records.get(target, 0)) for target in question.targets}
         answer: dict[str, Any] = {
-            target: self._calibrated(unit, target, question.quantiles, found.values[target], quantiles)
+            target: self._calibrated(unit, target, question.quantiles, found.values[target], keys)
             for target in question.targets
         }
         support: dict[str, Any] = {
@@ -80,14 +81,14 @@ class AnswerWriter:
         target: str,
         computed: Sequence[float],
         values: Sequence[float],
-        wanted: Sequence[float],
+        keys: Mapping[float, str],
     ) -> dict[str, float]:
         calibrated = self._checkpoint.calibrate(unit.kind, unit.scope, target, computed, values)
         if not all(math.isfinite(value) for value in calibrated):
             raise JobcastError("a forecast is not finite")
         by_quantile = dict(zip(computed, accumulate(calibrated, max), strict=True))
         self._metrics.predicted(target, by_quantile[0.5])
-        return {quantile_key(quantile): by_quantile[quantile] for quantile in wanted}
+        return {key: by_quantile[quantile] for quantile, key in keys.items()}
 
 
 def _untrained(unit: Unit, trained: Mapping[str, int]) -> Sequence[str]:

@@ -74,6 +74,8 @@ class Metrics:
             buckets=VALUE_BUCKETS,
             registry=registry,
         )
+        #: `labels()` takes a lock and a look-up; a matrix of 256 jobs would notice.
+        self._predicted_of: dict[str, Histogram] = {}
         for outcome in ("hit", "miss", "coalesced", "error"):
             self._cache.labels(outcome)
         for reason in ("queue_full", "deadline"):
@@ -112,7 +114,9 @@ class Metrics:
 
     def predicted(self, target: str, median: float) -> None:
         """Record a predicted median."""
-        self._predicted.labels(target).observe(median)
+        if target not in self._predicted_of:
+            self._predicted_of[target] = self._predicted.labels(target)
+        self._predicted_of[target].observe(median)
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""

@@ -25,29 +25,27 @@ _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S
 )
 _URL_PASSWORD = re.compile(r"(?<=://)[^\s/:@'\"]*:[^\s/@'\"]+(?=@)")
-_SECRET = r"(?:pass(?:word|wd|phrase)?|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?)"
+_SENSITIVE = r"(?:pass(?:word|wd|phrase)?|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?)"
 # A literal behind a secret-sounding name; expressions and variables (`${{ secrets.X }}`, `$TOKEN`) hold none.
 _ASSIGNED = re.compile(
-    rf"(?i)(\b[\w.-]*{_SECRET}[\w-]*[\"']?\s*[:=]\s*[\"']?)(?![\s\"'$*{{<(\[]|true\b|false\b|write\b|read\b|none\b)([^\s\"',;]{{4,}})"
+    rf"(?i)(\b[\w.-]*{_SENSITIVE}[\w-]*[\"']?\s*[:=]\s*[\"']?)(?![\s\"'$*{{<(\[]|true\b|false\b|write\b|read\b|none\b)([^\s\"',;]{{4,}})"
 )
-_IS_SECRET = re.compile(rf"(?i)(?:^|[_\W]){_SECRET}$")
+_IS_SENSITIVE = re.compile(rf"(?i)(?:^|[_\W]){_SENSITIVE}$")
 _UUID = re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")
 _HASH = re.compile(r"(?<![0-9A-Za-z])(?=[0-9]*[a-fA-F])(?=[a-fA-F]*[0-9])[0-9a-fA-F]{7,128}(?![0-9A-Za-z])")
-_RANDOM = re.compile(
-    r"(?<![\w/+.-])(?=[^\s]{0,80}[0-9])(?=[A-Za-z+/=_-]*[a-z])(?=[a-z0-9+/=_-]*[A-Z])[A-Za-z0-9+/_-]{32,}={0,2}"
-)
+_RANDOM = re.compile(r"(?<![\w/+.-])[A-Za-z0-9+/_-]{32,}={0,2}")
 _DATE = re.compile(
     r"(?<!\d)(?:19|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
     r"(?:[T ](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?(?!\d)"
 )
 _HOME = re.compile(r"(?:/home|/Users|[A-Za-z]:\\Users)[/\\][\w.-]+")
 # Every mask needs one of these; most short strings have none, and one look saves the rest.
-_MAY_NEED_MASK = re.compile(r"[0-9]|-----|://|/home|Users|" + _SECRET, re.I)
+_MAY_NEED_MASK = re.compile(r"[0-9]|-----|://|/home|Users|" + _SENSITIVE, re.I)
 
 
 def is_secret_name(name: str) -> bool:
     """Whether a key (`db_password`, `API-TOKEN`) promises a secret as its value."""
-    return _IS_SECRET.search(name) is not None
+    return _IS_SENSITIVE.search(name) is not None
 
 
 def mask(text: str) -> str:
@@ -73,4 +71,4 @@ def _mask_random(match: re.Match[str]) -> str:
         return word
     classes = ["d" if c.isdigit() else "u" if c.isupper() else "l" for c in longest]
     changes = sum(a != b for a, b in pairwise(classes))
-    return MASK if changes * 3 >= len(longest) else word
+    return MASK if changes * 3 >= len(longest) and len(set(classes)) == 3 else word

@@ -28,7 +28,7 @@ def main(
     source: Annotated[list[str] | None, typer.Option(help="Only these sources; repeatable.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Records per source and test split.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the sample and of LightGBM.")] = 0,
-    per_source: Annotated[int, typer.Option(min=1, help="LightGBM's train records per source.")] = 4000,
+    per_source: Annotated[int, typer.Option(min=1, help="LightGBM's train records per source.")] = 12_000,
     rounds: Annotated[int, typer.Option(min=1, help="LightGBM's boosting rounds.")] = 600,
     threads: Annotated[int, typer.Option(min=1, help="LightGBM's threads.")] = 2,
     output: Annotated[Path, typer.Option(help="Where the report goes.")] = _REPOSITORY / "docs",

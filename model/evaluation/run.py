@@ -46,19 +46,31 @@ def run(
     """Evaluate and write the report and its plots; without a forecaster only store the baselines."""
     cells = cells_of(records, HistoryIndex(records), limit=options.limit, seed=options.seed)
     store = Store(options.runs)
+    read = _remembering(text_of)
     train = [record for record in records if record.split == "train"]
     val = [record for record in records if record.split == "val"]
     found: dict[str, Sequence[FloatArray]] = {}
     found |= _simple_baselines(train, cells)
-    found |= boosted(train, val, text_of, cells, store, options.boosting, progress)
+    found |= boosted(train, val, read, cells, store, options.boosting, progress)
     if forecaster is None:
         return None
-    found |= forecasts(forecaster, cells, store, progress)
+    found |= forecasts(forecaster, read, cells, store, progress)
     measured = _measured(records, cells, forecaster.version, options)
     results = evaluate(cells, found, measured)
     report.write(results, options.output)
     plots.write(cells, found, results, JOBCAST_HISTORY, options.output / "img")
     return results
+
+
+def _remembering(text_of: TextOf) -> TextOf:
+    texts: dict[int, str] = {}  # by identity: the records outlive the run
+
+    def remembered(record: Record) -> str:
+        if id(record) not in texts:
+            texts[id(record)] = text_of(record)
+        return texts[id(record)]
+
+    return remembered
 
 
 def _simple_baselines(train: Sequence[Record], cells: Sequence[Cell]) -> dict[str, Sequence[FloatArray]]:

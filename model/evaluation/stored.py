@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -31,34 +31,22 @@ def boosted(
     progress: Progress,
 ) -> dict[str, Sequence[FloatArray]]:
     """LightGBM without and with history: one array [cases, targets, quantiles] per cell."""
-    texts: dict[int, str] = {}  # by identity: the records outlive the fit
-
-    def remembered(record: Record) -> str:
-        if id(record) not in texts:
-            texts[id(record)] = text_of(record)
-        return texts[id(record)]
 
     @cache
     def fitter() -> Boosting:
         progress.console.print("LightGBM: making features of the texts")
-        return Boosting(train, val, remembered, options)
+        return Boosting(train, val, text_of, options)
 
     # What it was fitted on is part of the key: another corpus gives another baseline. So are the
-    # texts themselves, as a reader may change them without a new version.
+    # texts themselves, of all cells so that they share one fit: a reader may change them without a new version.
     fitted_on = {
         "options": options.parameters(),
         "version": BASELINE_VERSION,
         "train": dict(sorted(Counter(record.source for record in train).items())),
         "val": len(val),
+        "texts": digest_of_texts(cells, text_of),
     }
-    keys = {
-        (cell.name, cell.split): {
-            **fitted_on,
-            "cases": cell.digest(),
-            "texts": _digest(remembered(case.record) for case in cell.cases),
-        }
-        for cell in cells
-    }
+    keys = {(cell.name, cell.split): {**fitted_on, "cases": cell.digest()} for cell in cells}
     made: dict[str, Sequence[FloatArray]] = {}
     for method in (LIGHTGBM, LIGHTGBM_HISTORY):
         task = progress.add_task(method, total=len(TARGETS) * len(cells))
@@ -88,15 +76,17 @@ def _blank(cell: Cell) -> FloatArray:
     return np.full((len(cell.cases), len(TARGETS), len(QUANTILES)), np.nan)
 
 
-def _digest(texts: Iterable[str]) -> str:
+def digest_of_texts(cells: Sequence[Cell], text_of: TextOf) -> str:
+    """Changes when a reader reads any case differently."""
     content = hashlib.blake2b(digest_size=12)
-    for text in texts:
-        content.update(text.encode() + b"\0")
+    for cell in cells:
+        for case in cell.cases:
+            content.update(text_of(case.record).encode() + b"\0")
     return content.hexdigest()
 
 
 def forecasts(
-    forecaster: Forecaster, cells: Sequence[Cell], store: Store, progress: Progress
+    forecaster: Forecaster, text_of: TextOf, cells: Sequence[Cell], store: Store, progress: Progress
 ) -> dict[str, Sequence[FloatArray]]:
     """The model without and with history: one array [cases, targets, quantiles] per cell."""
     made: dict[str, list[FloatArray]] = {JOBCAST: [], JOBCAST_HISTORY: []}
@@ -104,7 +94,12 @@ def forecasts(
         asked = [sum(bool(case.history) or not with_history for case in cell.cases) for cell in cells]
         task = progress.add_task(method, total=sum(asked))
         for cell, count in zip(cells, asked, strict=True):
-            key = {"forecaster": forecaster.version, "quantiles": list(QUANTILES), "cases": cell.digest()}
+            key = {
+                "forecaster": forecaster.version,
+                "quantiles": list(QUANTILES),
+                "cases": cell.digest(),
+                "texts": digest_of_texts([cell], text_of),
+            }
             place = f"{cell.name}-{cell.split}"
             values = store.get(method, place, key)
             if values is None:

@@ -26,7 +26,7 @@ def fit_calibration(
     held_out: Sequence[tuple[Record, Example]],
     per_source: int = 300,
 ) -> dict[str, tuple[float, float]]:
-    """ "kind/scope/target" -> (scale below, scale above); combinations with few records are left out.
+    """The table kind/scope/target -> (scale below, scale above); combinations with few records are left out.
 
     Records with past outcomes count once with and once without them.
     """

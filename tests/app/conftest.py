@@ -1,15 +1,15 @@
-"""Fixtures: the app over the fakes of app_fakes.py."""
+"""Fixtures: the app over the fakes of fakes.py."""
 
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
-from app_fakes import MakeApp, TinyCheckpoint, WatchedEngine, running, tiny_read
 from fastapi import FastAPI
 
 from app.main import create_app
 from app.settings import Settings
+from tests.app.fakes import MakeApp, TinyCheckpoint, WatchedEngine, running, tiny_read
 
 
 @pytest.fixture

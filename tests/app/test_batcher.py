@@ -5,12 +5,12 @@ import time
 from typing import Any
 
 import pytest
-from app_fakes import WatchedEngine
 
 from app.batcher import Batcher, Timings
 from app.metrics import Metrics
 from model.engines.base import Forecast, Query
 from model.errors import DeadlineExceeded, EngineUnavailable, Overloaded, ValueOutOfRange
+from tests.app.fakes import WatchedEngine, until
 
 pytestmark = pytest.mark.anyio
 
@@ -32,12 +32,6 @@ async def forecast(batcher: Batcher, *numbers: int, seconds: float = 5.0) -> lis
     return await batcher.forecast([query(one) for one in numbers], deadline=deadline, timings=Timings())
 
 
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.002)
-
-
 def sizes(engine: WatchedEngine) -> list[int]:
     return [len(batch) for batch in engine.batches]
 
@@ -54,7 +48,7 @@ async def test_prompts_that_arrive_while_the_engine_is_busy_ride_together(engine
     batcher = await started(engine)
     engine.gate.clear()
     riders = [asyncio.create_task(forecast(batcher, 0))]
-    await until(lambda: engine.batches)
+    await until(lambda: bool(engine.batches))
     riders += [asyncio.create_task(forecast(batcher, one)) for one in range(1, 11)]
     await until(lambda: batcher.depth == 10)
     engine.gate.set()
@@ -75,7 +69,7 @@ async def test_a_passed_deadline_ends_the_wait_and_spares_the_engine(engine: Wat
     batcher = await started(engine)
     engine.gate.clear()
     first = asyncio.create_task(forecast(batcher, 1))
-    await until(lambda: engine.batches)
+    await until(lambda: bool(engine.batches))
     with pytest.raises(DeadlineExceeded):
         await forecast(batcher, 2, seconds=0.02)
     assert batcher.depth == 0
@@ -95,7 +89,7 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once(engine: WatchedE
     with pytest.raises(Overloaded) as refused:
         await forecast(batcher, 9, seconds=0.2)
     assert time.perf_counter() - begin < 0.1
-    assert 0.15 < refused.value.retry_after_seconds < 0.4
+    assert 0.1 < refused.value.retry_after_seconds < 1
     await asyncio.gather(*waiting)
     await batcher.close(1)
 
@@ -104,10 +98,10 @@ async def test_an_idle_engine_always_gets_a_chance_to_show_that_it_is_fast_again
     engine: WatchedEngine,
 ) -> None:
     batcher = await started(engine)
-    engine.seconds = 0.2
+    engine.seconds = 0.5
     await forecast(batcher, 1)
     engine.seconds = 0.0
-    await forecast(batcher, 1, seconds=0.1)
+    await forecast(batcher, 1, seconds=0.4)
     await batcher.close(1)
 
 
@@ -122,7 +116,7 @@ async def test_abandoned_prompts_leave_the_queue(engine: WatchedEngine) -> None:
     batcher = await started(engine)
     engine.gate.clear()
     first = asyncio.create_task(forecast(batcher, 1))
-    await until(lambda: engine.batches)
+    await until(lambda: bool(engine.batches))
     abandoned = asyncio.create_task(forecast(batcher, 2, 3))
     await until(lambda: batcher.depth == 2)
     abandoned.cancel()
@@ -144,7 +138,7 @@ async def test_one_bad_query_does_not_fail_its_neighbours() -> None:
     batcher = await started(engine)
     engine.gate.clear()
     first = asyncio.create_task(forecast(batcher, 1))
-    await until(lambda: engine.batches)
+    await until(lambda: bool(engine.batches))
     deadline = time.perf_counter() + 5
     bad = asyncio.create_task(
         batcher.forecast([query(2, cpu_cores=1e300)], deadline=deadline, timings=Timings())
@@ -194,7 +188,7 @@ async def test_closing_finishes_what_was_accepted_and_refuses_the_rest(engine: W
     batcher = await started(engine, max_batch=1)
     engine.seconds = 0.03
     accepted = [asyncio.create_task(forecast(batcher, one)) for one in range(3)]
-    await until(lambda: engine.batches)
+    await until(lambda: bool(engine.batches))
     closing = asyncio.create_task(batcher.close(5))
     await asyncio.sleep(0)
     with pytest.raises(EngineUnavailable):
@@ -208,7 +202,7 @@ async def test_closing_does_not_wait_for_a_stuck_engine(engine: WatchedEngine) -
     batcher = await started(engine)
     engine.gate.clear()
     accepted = [asyncio.create_task(forecast(batcher, one)) for one in range(3)]
-    await until(lambda: engine.batches)
+    await until(lambda: bool(engine.batches))
     await batcher.close(0.02)
     answers = await asyncio.gather(*accepted, return_exceptions=True)
     assert [type(one) for one in answers] == [EngineUnavailable] * 3

@@ -9,13 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
-from app_fakes import MakeApp, TinyCheckpoint, WatchedEngine, ask, running
 
 from app.batcher import Batcher, Timings
 from app.cache import ForecastCache, MemoryStore, Values, cache_key
 from app.metrics import Metrics
 from model.engines.base import Query
 from model.errors import DeadlineExceeded, JobcastError
+from tests.app.fakes import MakeApp, TinyCheckpoint, WatchedEngine, ask, running, until, until_metric
 
 pytestmark = pytest.mark.anyio
 
@@ -79,13 +79,11 @@ async def test_equal_requests_in_flight_are_computed_once(
 ) -> None:
     engine.gate.clear()
     tasks = [asyncio.create_task(client.post("/predict", json=ask())) for _ in range(5)]
-    await asyncio.sleep(0.1)
+    await until_metric(client, 'jobcast_cache_requests_total{outcome="coalesced"} 4.0')
     engine.gate.set()
     answers = [one.json()["predictions"][0]["source"] for one in await asyncio.gather(*tasks)]
     assert answers == ["model"] * 5
     assert [len(batch) for batch in engine.batches] == [1]
-    scraped = (await client.get("/metrics")).text
-    assert 'jobcast_cache_requests_total{outcome="coalesced"} 4.0' in scraped
 
 
 async def test_different_requests_at_once_ride_in_one_engine_call(
@@ -93,7 +91,8 @@ async def test_different_requests_at_once_ride_in_one_engine_call(
 ) -> None:
     engine.gate.clear()
     tasks = [asyncio.create_task(client.post("/predict", json=ask(f"job {one}"))) for one in range(9)]
-    await asyncio.sleep(0.1)
+    await until(lambda: bool(engine.batches))
+    await until_metric(client, f"jobcast_queue_depth {9 - len(engine.batches[0])}.0")
     engine.gate.set()
     assert {one.status_code for one in await asyncio.gather(*tasks)} == {200}
     assert len(engine.batches) == 2
@@ -223,7 +222,5 @@ async def test_under_random_load_and_abandonment_every_answer_is_right_and_nothi
     assert not [one for one in results if isinstance(one, AssertionError)]
     assert ends["answered"] > 50
     assert ends["DeadlineExceeded"] + ends["Overloaded"] + ends["TimeoutError"] > 50
-    await asyncio.sleep(0.01)
-    assert batcher.depth == 0
-    assert not cache._flights
+    await until(lambda: batcher.depth == 0 and not cache._flights)
     await batcher.close(1)

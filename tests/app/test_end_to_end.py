@@ -12,7 +12,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from app_fakes import CANARY, running
 from typer.testing import CliRunner
 
 from app.api.schemas import PredictResponse
@@ -25,6 +24,7 @@ from model.numbers import NumberCode
 from model.prompt import special_tokens
 from model.targets import DEFAULT_TARGETS
 from model.training.tokenizer import train_tokenizer
+from tests.app.fakes import CANARY, running
 
 pytestmark = pytest.mark.anyio
 
@@ -184,7 +184,7 @@ def served(stored: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     settings = {
         "CHECKPOINT": str(stored),
         "ENGINE": "fake",
-        "SHUTDOWN_GRACE_SECONDS": "0.4",
+        "SHUTDOWN_GRACE_SECONDS": "1.2",
         "PORT": str(port),
     }
     environment = os.environ | {f"JOBCAST_{name}": value for name, value in settings.items()}

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import app_fakes
 import httpx
 import pytest
-from app_fakes import CANARY, MakeApp, WatchedEngine, ask, running
 
 from app.errors import ERROR_TABLE, HttpError
 from model.errors import CheckpointError, JobcastError, ValueOutOfRange
+from tests.app import fakes
+from tests.app.fakes import CANARY, MakeApp, WatchedEngine, ask, running, until, until_metric
 
 pytestmark = pytest.mark.anyio
 
@@ -83,7 +83,7 @@ async def test_a_deeply_nested_object_is_no_defect(
     def recurse(value: object) -> object:
         return recurse(value)
 
-    monkeypatch.setattr(app_fakes, "repr", recurse, raising=False)
+    monkeypatch.setattr(fakes, "repr", recurse, raising=False)
     async with running(make_app()) as client:
         check(await client.post("/predict", json=ask({"a": 1})), "config_too_deep")
 
@@ -210,10 +210,10 @@ async def test_a_late_answer_is_a_timeout(client: httpx.AsyncClient, engine: Wat
 async def test_a_full_queue_sheds_with_retry_after(make_app: MakeApp, engine: WatchedEngine) -> None:
     async with running(make_app(max_queue=1)) as client:
         engine.gate.clear()
-        waiting = []
-        for place in range(2):  # the first runs, the second waits
-            waiting.append(asyncio.create_task(client.post("/predict", json=ask(f"job {place}"))))
-            await asyncio.sleep(0.05)
+        running_now = asyncio.create_task(client.post("/predict", json=ask("runs")))
+        await until(lambda: bool(engine.batches))
+        waiting = asyncio.create_task(client.post("/predict", json=ask("waits")))
+        await until_metric(client, "jobcast_queue_depth 1.0")
         response = await client.post("/predict", json=ask("one too many"))
         problem = check(response, "overloaded")
         assert int(response.headers["Retry-After"]) >= 1
@@ -222,7 +222,7 @@ async def test_a_full_queue_sheds_with_retry_after(make_app: MakeApp, engine: Wa
         assert 'jobcast_shed_total{reason="queue_full"} 1.0' in scraped
         assert "jobcast_queue_depth 1.0" in scraped
         engine.gate.set()
-        assert [one.status_code for one in await asyncio.gather(*waiting)] == [200, 200]
+        assert [one.status_code for one in await asyncio.gather(running_now, waiting)] == [200, 200]
 
 
 def test_the_error_table_has_every_error_that_a_client_can_meet() -> None:

@@ -2,9 +2,9 @@
 
 import httpx
 import pytest
-from app_fakes import MakeApp, TinyCheckpoint, WatchedEngine, ask, running
 
 from app.api.schemas import PredictResponse
+from tests.app.fakes import MakeApp, TinyCheckpoint, WatchedEngine, ask, running
 
 pytestmark = pytest.mark.anyio
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
-from app_fakes import CANARY, MakeApp, TinyCheckpoint, WatchedEngine, ask, running
 from fastapi import FastAPI
 
 from app.errors import ERROR_TABLE
 from app.settings import Settings
 from model.engines.base import Engine
+from tests.app.fakes import CANARY, MakeApp, TinyCheckpoint, WatchedEngine, ask, running, until, until_metric
 
 pytestmark = pytest.mark.anyio
 
@@ -194,7 +194,7 @@ async def test_logs_are_json_lines_without_input(
     assert {"request_id", "method", "route", "status", "duration_ms", "timestamp", "level"} <= access.keys()
     defects = [line for line in lines if line["event"] == "internal_error"]
     assert [line["exception"]["type"] for line in defects] == ["ValueError", "ValueError"]
-    assert any("app_fakes.py" in frame for frame in defects[0]["exception"]["frames"])
+    assert any("fakes.py" in frame for frame in defects[0]["exception"]["frames"])
 
 
 async def asgi_request(app: FastAPI, body: dict[str, Any], hang_up: asyncio.Event) -> list[Any]:
@@ -232,16 +232,14 @@ async def test_the_work_for_a_client_that_hangs_up_is_dropped(
     async with running(app) as client:
         engine.gate.clear()
         running_now = asyncio.create_task(client.post("/predict", json=ask("first")))
-        await asyncio.sleep(0.05)
+        await until(lambda: bool(engine.batches))
         hang_up = asyncio.Event()
         leaving = asyncio.create_task(asgi_request(app, ask("second"), hang_up))
-        await asyncio.sleep(0.05)
-        assert "jobcast_queue_depth 1.0" in (await client.get("/metrics")).text
+        await until_metric(client, "jobcast_queue_depth 1.0")
         hang_up.set()
         assert await leaving == []
-        scraped = (await client.get("/metrics")).text
-        assert "jobcast_queue_depth 0.0" in scraped
-        assert 'code="499"' in scraped
+        await until_metric(client, "jobcast_queue_depth 0.0")
+        assert 'code="499"' in (await client.get("/metrics")).text
         engine.gate.set()
         assert (await running_now).status_code == 200
     assert [len(batch) for batch in engine.batches] == [1]

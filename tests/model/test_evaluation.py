@@ -299,6 +299,17 @@ def test_texts_of_a_changed_reader_refit_the_baseline(
         evaluated(records, finished[0], Oracle())
 
 
+def test_texts_of_a_changed_reader_ask_the_model_again(
+    records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = [r for r in records if r.source == "c3o"]
+    evaluated(few, tmp_path, Oracle())
+    monkeypatch.setitem(globals(), "text_of", lambda record: json.dumps(record.config))
+    again = Oracle()
+    evaluated(few, tmp_path, again)
+    assert len(again.asked) == 50
+
+
 def test_without_a_corpus_the_command_says_so_and_exits_with_2(tmp_path: Path) -> None:
     app = typer.Typer()
     app.command()(main)

@@ -1,8 +1,9 @@
 """Fakes at the real seams: a checkpoint, a reader and an engine that tests can hold, break and watch."""
 
+import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
@@ -129,3 +130,22 @@ async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 def ask(config: object = "make test", **rest: object) -> dict[str, object]:
     """A request body of kind text."""
     return {"kind": "text", "config": config, **rest}
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait, for at most five seconds, until the condition holds."""
+    async with asyncio.timeout(5):
+        while True:
+            holds = condition()
+            if holds if isinstance(holds, bool) else await holds:
+                return
+            await asyncio.sleep(0.002)
+
+
+async def until_metric(client: httpx.AsyncClient, line: str) -> None:
+    """Wait until /metrics has this line."""
+
+    async def shown() -> bool:
+        return line in (await client.get("/metrics")).text.splitlines()
+
+    await until(shown)
