@@ -1,13 +1,18 @@
-# One file, every command. `make serve` and `make test` need nothing but Python 3.11 and a package index.
+# One file, every command. `make serve` and `make test` need Python 3.11 and a package index, nothing else.
 PYTHON ?= python3
-VENV   := .venv
-BIN    := $(VENV)/bin
 HOST   ?= 127.0.0.1
 PORT   ?= 8080
+VENV   := .venv
+BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+RUN    ?= runs/default
+STEPS  ?= 3000
 
-.PHONY: serve test check ci train evaluate bench clean
+.PHONY: help serve test check ci smoke train train-gpu evaluate bench clean
 .DELETE_ON_ERROR:
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 serve: $(VENV)/.serve  ## start the service on 127.0.0.1:8080 with the shipped checkpoint
 	$(BIN)/jobcast serve --host $(HOST) --port $(PORT)
@@ -15,12 +20,30 @@ serve: $(VENV)/.serve  ## start the service on 127.0.0.1:8080 with the shipped c
 test: $(VENV)/.dev  ## run the tests
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.dev  ## what a reviewer runs: lint, format, strict types, tests, links
+check: $(VENV)/.dev  ## what a reviewer runs: lint, format, strict types, docs links, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python docs/check_links.py
 	$(MAKE) test
+
+smoke: $(VENV)/.serve  ## start the service, send the README's request, check the answer
+	$(BIN)/python tests/smoke.py
+
+ci: check smoke  ## everything that guards the main job
+
+train: $(VENV)/.dev  ## train the default checkpoint on this CPU (resumes; needs the corpus)
+	$(BIN)/python -m model.training --directory $(RUN) --steps $(STEPS) --install model/checkpoints/default
+
+train-gpu: $(VENV)/.dev  ## the same recipe on a CUDA device, larger batches and more steps
+	$(BIN)/python -m model.training --directory $(RUN)-gpu --steps 20000 --trees-per-batch 48 \
+	  --device cuda --install model/checkpoints/default
+
+evaluate: $(VENV)/.dev  ## measure the checkpoint beside the baselines: docs/evaluation.md (needs the corpus)
+	$(BIN)/python -m model.evaluation
+
+bench: $(VENV)/.dev  ## latency beside bare prefill and beside generate(); fails where a ratio is missed
+	$(BIN)/python -m model.evaluation.latency --output docs/latency.json
 
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
@@ -39,5 +62,5 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml constraints.txt
 	$(PIP) --constraint constraints.txt --editable '.[dev]'
 	touch $@ $(VENV)/.serve
 
-clean:  ## remove what the commands made
-	rm -rf $(VENV) build runs *.egg-info
+clean:  ## remove what the commands made, but for training runs
+	rm -rf $(VENV) build *.egg-info

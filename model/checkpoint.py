@@ -9,7 +9,7 @@ Loading verifies the hashes, runs no remote code and reaches no network.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -162,6 +162,12 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     hashes = {name: _sha256(path / name) for name in FILES}
     content = {**manifest.to_json(), "files": hashes}
     (path / MANIFEST).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def record_evaluation(path: Path, evaluation: Mapping[str, object]) -> None:
+    """Put an evaluation summary into a checkpoint's manifest; its version stays the same."""
+    checkpoint = Checkpoint.load(path)
+    write_manifest(path, replace(checkpoint.manifest, evaluation=evaluation))
 
 
 def _sha256(path: Path) -> str | None:

@@ -25,7 +25,9 @@ _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S
 )
 _URL_PASSWORD = re.compile(r"(?<=://)[^\s/:@'\"]*:[^\s/@'\"]+(?=@)")
-_SENSITIVE = r"(?:pass(?:word|wd|phrase)?|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?)"
+_SENSITIVE = (
+    r"(?:pass(?:word|wd|phrase)?|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?)"
+)
 # A literal behind a secret-sounding name; expressions and variables (`${{ secrets.X }}`, `$TOKEN`) hold none.
 _ASSIGNED = re.compile(
     rf"(?i)(\b[\w.-]*{_SENSITIVE}[\w-]*[\"']?\s*[:=]\s*[\"']?)(?![\s\"'$*{{<(\[]|true\b|false\b|write\b|read\b|none\b)([^\s\"',;]{{4,}})"

@@ -7,7 +7,6 @@ All targets and quantiles of a query are rows of the same steps (`model.decoding
 nothing: the steps are as many as mantissa tokens, and the floor is the prefill.
 """
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -73,7 +72,8 @@ class TorchEngine:
 
     def start(self) -> None:
         """Load the weights and answer one query, so that the first client does not pay for lazy set-up."""
-        torch.set_num_threads(self._threads or len(os.sched_getaffinity(0)))
+        if self._threads:  # else torch's own choice: all cores, or OMP_NUM_THREADS
+            torch.set_num_threads(self._threads)
         self.use(load_decoder(self._path, self._dtype))
         targets = tuple(self._encoder.target_ids)
         for length in (64, self._encoder.token_budget):

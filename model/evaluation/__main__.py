@@ -8,8 +8,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from model.checkpoint import record_evaluation
 from model.evaluation.boosting import BoostingOptions
 from model.evaluation.forecast import Forecaster
+from model.evaluation.results import manifest_summary
 from model.evaluation.run import Options, run
 from model.text import TEXT_VERSION
 from model.training.corpus import CorpusMissing, corpus_directory, load
@@ -60,7 +62,11 @@ def main(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         results = run(records, text_of, forecaster, options, progress)
-    console.print(f"wrote {output / 'evaluation.md'}" if results else f"baselines are in {runs}")
+    if results is None:
+        console.print(f"baselines are in {runs}")
+        return
+    record_evaluation(checkpoint, manifest_summary(results))
+    console.print(f"wrote {output / 'evaluation.md'}")
 
 
 def _forecaster(checkpoint: Path) -> Forecaster:

@@ -1,5 +1,6 @@
 """A checkpoint's answers for records of the corpus: the way of a request, in batches."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,8 +26,10 @@ class CheckpointForecaster:
 
     @property
     def version(self) -> str:
-        """The checkpoint, its calibration included."""
-        return self._checkpoint.version + ":" + repr(sorted(self._checkpoint.manifest.calibration.items()))
+        """The checkpoint, its calibration included: the beginnings of their sha256."""
+        calibration = repr(sorted(self._checkpoint.manifest.calibration.items()))
+        digest = hashlib.sha256(calibration.encode()).hexdigest()
+        return f"{self._checkpoint.version[:19]}, calibration {digest[:8]}"
 
     def forecast(
         self,

@@ -135,6 +135,17 @@ def number(cell: CellResult, method: str, name: str, *, with_history: bool = Fal
     return float(value) if isinstance(value, int | float) else None
 
 
+def manifest_summary(results: Results) -> dict[str, object]:
+    """What a checkpoint's manifest says of its own quality: "family/split/target" -> method -> mean abs ln."""
+    rows = {f"{row['family']}/{row['split']}/{row['target']}": row for row in results["summary"]}
+    return {
+        "mean_abs_ln": {name: row["mean_abs_ln"] for name, row in rows.items()},
+        "ratios": {name: row["ratios"] for name, row in rows.items()},
+        "coverage": {name: row["coverage"].get(JOBCAST) for name, row in rows.items()},
+        "limit_per_source_and_split": results["measured"].get("limit_per_source_and_split"),
+    }
+
+
 def _summaries(cells: Sequence[CellResult]) -> Iterator[Summary]:
     for family in sorted({cell["family"] for cell in cells}):
         for split in TEST_SPLITS:

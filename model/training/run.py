@@ -4,7 +4,6 @@ corpus -> tokenizer.json -> examples.pkl -> state.pt (train) -> checkpoint/ (wei
 """
 
 import json
-import os
 import pickle
 import subprocess
 from collections import defaultdict
@@ -142,7 +141,6 @@ def _train(
     console: Console,
 ) -> PreTrainedModel:
     torch.manual_seed(settings.training.seed)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     rows = -(-encoder.vocabulary_size // 64) * 64
     model = new_decoder(settings.training.shape, rows).to(settings.device)  # type: ignore[arg-type]
     task = progress.add_task("training", total=settings.training.steps)

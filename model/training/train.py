@@ -97,16 +97,15 @@ def train(
         step += 1
         losses.append(loss.item())
         tokens += batch.used
-        if step % settings.log_every == 0 or step == settings.steps:
+        checking = step % settings.validate_every == 0 or step == settings.steps
+        if checking or step % settings.log_every == 0:
             speed = tokens / (time.perf_counter() - since)
-            checked = None
-            if step % settings.validate_every == 0 or step == settings.steps:
-                checked = validate(model, checks, encoder, device)
-                save_state(model, optimizer, step, directory)
+            checked = validate(model, checks, encoder, device) if checking else None
             line = Progress(step, sum(losses) / len(losses), speed, checked)
             with log.open("a") as file:
                 file.write(json.dumps(asdict(line)) + "\n")
-            if checked:
+            if checking:
+                save_state(model, optimizer, step, directory)
                 plot_loss(log, directory / "loss.png")
             report(line)
             losses, tokens, since = [], 0, time.perf_counter()

@@ -40,7 +40,7 @@ jobs:
 CONFIGS: dict[str, str | dict[str, Any]] = {
     "github-actions": WORKFLOW,
     "buildkite": "buildkite_job: build x\nsteps:\n  - label: build\n    command: make -j8\n",
-    "gitlab-spack": {"package": "zlib", "arch": "linux-x86_64", "compiler": "gcc@12", "recipe": "class Zlib(Package):\n    pass\n"},
+    "gitlab-spack": {"package": "zlib", "compiler": "gcc@12", "recipe": "class Zlib(Package):\n    pass\n"},
     "bitbake": {"bitbake_task": "do_compile", "recipe": "zlib", "recipe_text": "inherit autotools\n"},
     "eda.openroad": "platform: sky130hd\ndesign: counter\nstage: place\nconfig.mk: |\n  export CORE_UTILIZATION = 40\n",
     "eda.openlane": {"design": "counter", "stage": "flow", "config.json": '{"CLOCK_PERIOD": 10}'},

@@ -1,0 +1,131 @@
+"""The torch engine against plain full-sequence evaluation, and the fake engine's promises."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from model.decoder import Shape, new_decoder
+from model.decoding import distribution_walk, quantile_walk, run_walk
+from model.engines.base import Query
+from model.engines.fake import FakeEngine
+from model.engines.torch_engine import TorchEngine
+from model.errors import EngineUnavailable
+from model.numbers import Prefix
+from tests.model.jobs_fixtures import encoder
+
+TARGETS = ("runtime_seconds", "peak_memory_bytes", "cpu_cores")
+QUANTILES = (0.1, 0.5, 0.9)
+
+
+@cache
+def model() -> PreTrainedModel:
+    """A tiny decoder whose weights are large enough that no distribution is flat."""
+    torch.manual_seed(3)
+    made = new_decoder(Shape(hidden=64, layers=2, heads=2, key_value_heads=1, feed_forward=96), 512).eval()
+    for parameter in made.parameters():
+        if parameter.dim() > 1:
+            parameter.data *= 6
+    return made
+
+
+def engine() -> TorchEngine:
+    made = TorchEngine("unused", encoder(), dtype=torch.float32)
+    made.use(model())
+    return made
+
+
+def prompt(length: int, seed: int = 0) -> tuple[int, ...]:
+    return tuple(np.random.default_rng(seed).integers(60, 500, length).tolist())
+
+
+def full_sequence_logits(query: Query, target: str, prefix: Prefix) -> np.ndarray:
+    """One row by transformers' own causal forward pass over the whole sequence, no cache, no mask."""
+    one = encoder()
+    ids = [*query.prompt, *one.given_ids(query.given), one.target_ids[target]]
+    ids += [one.symbol_ids[position][symbol] for position, symbol in enumerate(prefix)]
+    with torch.no_grad():
+        logits = model()(torch.tensor([ids])).logits[0, -1]
+    return logits[list(one.symbol_ids[len(prefix)])].numpy()
+
+
+QUERIES = [
+    Query(prompt(5), TARGETS, QUANTILES),
+    Query(prompt(40, 1), ("cpu_cores",), (0.5,)),
+    Query(prompt(63, 2), ("peak_memory_bytes", "runtime_seconds"), (0.05, 0.25, 0.95), {"cpu_cores": 2.0}),
+    Query(prompt(200, 3), TARGETS, QUANTILES),
+]
+
+
+def test_batched_answers_are_the_exact_quantiles_of_the_model() -> None:
+    code = encoder().code
+    for query, forecast in zip(QUERIES, engine().predict(QUERIES), strict=True):
+        assert set(forecast.values) == set(query.targets)
+        for target, values in forecast.values.items():
+            found = run_walk(
+                distribution_walk(code, values),
+                lambda prefix, q=query, t=target: full_sequence_logits(q, t, prefix),
+            )
+            assert found == pytest.approx(query.quantiles, abs=0.001)
+
+
+def test_targets_do_not_see_each_other() -> None:
+    query = QUERIES[0]
+    together = engine().predict([query])[0].values
+    for target in TARGETS:
+        alone = engine().predict([Query(query.prompt, (target,), QUANTILES)])[0].values
+        assert alone[target] == pytest.approx(together[target], rel=1e-4)
+
+
+def test_a_batch_answers_as_each_query_alone() -> None:
+    together = engine().predict(QUERIES)
+    for query, forecast in zip(QUERIES, together, strict=True):
+        alone = engine().predict([query])[0]
+        for target in query.targets:
+            assert alone.values[target] == pytest.approx(forecast.values[target], rel=1e-3)
+
+
+def test_given_values_change_the_rest() -> None:
+    base = Query(prompt(20), ("runtime_seconds",), (0.5,))
+    answers = [
+        engine()
+        .predict([Query(base.prompt, base.targets, base.quantiles, given)])[0]
+        .values["runtime_seconds"]
+        for given in ({}, {"cpu_cores": 1.0}, {"cpu_cores": 64.0})
+    ]
+    assert len(set(answers)) == 3
+
+
+def test_many_quantiles_are_ordered_and_cost_the_same_steps() -> None:
+    taus = tuple(np.linspace(0.01, 0.99, 32).tolist())
+    values = engine().predict([Query(prompt(30), TARGETS, taus)])[0].values
+    for row in values.values():
+        assert list(row) == sorted(row)
+        assert np.isfinite(row).all()
+
+
+def test_an_engine_that_is_not_running_says_so() -> None:
+    for made in (TorchEngine("unused", encoder()), FakeEngine()):
+        assert not made.health()
+        with pytest.raises(EngineUnavailable):
+            made.predict(QUERIES)
+    closed = engine()
+    closed.close()
+    assert not closed.health()
+
+
+def test_the_fake_engine_is_deterministic_and_follows_its_own_distribution() -> None:
+    fake = FakeEngine()
+    fake.start()
+    query = Query(prompt(9), TARGETS, (0.1, 0.5, 0.9))
+    (one,), (again,) = fake.predict([query]), fake.predict([query])
+    assert one == again
+    assert one.values != fake.predict([Query(prompt(9, seed=1), TARGETS, query.quantiles)])[0].values
+    for target in TARGETS:
+        expected = run_walk(
+            quantile_walk(fake.code, query.quantiles), lambda p, t=target: fake.logits(query, t, p)
+        )
+        assert one.values[target] == expected
+        assert list(expected) == sorted(expected)

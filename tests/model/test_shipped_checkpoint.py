@@ -1,0 +1,98 @@
+"""The checkpoint that the service starts with: complete, honest, and good for the example of the README."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings
+from model.checkpoint import FILES, MANIFEST, Checkpoint
+from model.engines.base import Query
+from model.engines.torch_engine import TorchEngine
+from model.evaluation import latency
+from model.jobs import read
+from model.jobs.job import Outcome
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "docs" / "examples" / "ci.yml"
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return Checkpoint.load(Settings().checkpoint)
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint: Checkpoint) -> TorchEngine:
+    made = TorchEngine(checkpoint.path, checkpoint.encoder)
+    made.start()
+    return made
+
+
+def test_it_is_small_and_complete(checkpoint: Checkpoint) -> None:
+    sizes = {name: (checkpoint.path / name).stat().st_size for name in (*FILES, MANIFEST)}
+    assert sum(sizes.values()) <= 64_000_000
+    provenance = checkpoint.manifest.provenance
+    for field in ("sources", "records", "settings", "code_version", "trained_at", "parameters"):
+        assert provenance[field], field
+    assert checkpoint.manifest.evaluation["mean_abs_ln"]
+    assert checkpoint.manifest.calibration
+
+
+def test_support_says_what_github_actions_records_hold(checkpoint: Checkpoint) -> None:
+    whole_runs = checkpoint.support("github-actions", "workflow")
+    assert whole_runs["runtime_seconds"] > 1000
+    assert whole_runs["peak_memory_bytes"] == 0
+    assert set(checkpoint.support("github-actions", "job").values()) == {0}
+
+
+def test_the_example_gets_ordered_finite_quantiles(checkpoint: Checkpoint, engine: TorchEngine) -> None:
+    reading = read("github-actions", EXAMPLE.read_text(), {"event": "push"})
+    assert reading.workflow is not None
+    targets = tuple(target.name for target in checkpoint.targets)
+    queries = [
+        Query(checkpoint.prompt(job).ids, targets, (0.1, 0.5, 0.9))
+        for job in (reading.workflow, *reading.jobs)
+    ]
+    for forecast in engine.predict(queries):
+        assert set(forecast.values) == set(targets)
+        for values in forecast.values.values():
+            assert all(math.isfinite(value) and value > 0 for value in values)
+            assert list(values) == sorted(values)
+    run_time = engine.predict(queries[:1])[0].values["runtime_seconds"]
+    assert 10 < run_time[1] < 20_000
+
+
+def test_history_moves_the_answer_towards_it_and_sharpens_it(
+    checkpoint: Checkpoint, engine: TorchEngine
+) -> None:
+    job = read("github-actions", EXAMPLE.read_text(), {"event": "push"}).workflow
+    assert job is not None
+    bare_prompt = checkpoint.prompt(job).ids
+    for truth in (60.0, 6000.0):
+        past = [Outcome({"runtime_seconds": truth}, 86400.0 * day, same_config=True) for day in (1, 2, 3, 4)]
+        shown = checkpoint.prompt(job.with_history(past)).ids
+        bare, informed = (
+            forecast.values["runtime_seconds"]
+            for forecast in engine.predict(
+                [Query(prompt, ("runtime_seconds",), (0.1, 0.5, 0.9)) for prompt in (bare_prompt, shown)]
+            )
+        )
+        assert abs(math.log(informed[1] / truth)) < abs(math.log(bare[1] / truth))
+        assert math.log(informed[2] / informed[0]) < math.log(bare[2] / bare[0])
+
+
+def test_the_latency_command_measures_all_ways_and_writes_its_figures(tmp_path: Path) -> None:
+    output = tmp_path / "latency.json"
+    try:
+        latency.main(rounds=3, prompt_tokens=16, output=output)
+    except latency.typer.Exit as missed:  # sixteen tokens are no benchmark: a missed ratio is fine here
+        assert missed.exit_code == 1
+    figures = json.loads(output.read_text())
+    assert set(figures["seconds_quartiles"]) == {"prefill", "jobcast", "generate", "generate-3"}
+    assert all(low <= middle <= high for low, middle, high in figures["seconds_quartiles"].values())
+    assert (figures["missed"] != []) == (
+        figures["ratios"]["jobcast / prefill"] > latency.MOST_TIMES_PREFILL
+        or figures["ratios"]["generate / jobcast"] < latency.LEAST_TIMES_FASTER
+    )

@@ -1,0 +1,286 @@
+"""Trees, batches, and a smoke run of the whole training: corpus to a checkpoint that serves."""
+
+import json
+import lzma
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from model.checkpoint import MANIFEST, Checkpoint, scale_spread
+from model.decoder import Shape, new_decoder
+from model.engines.base import Query
+from model.engines.torch_engine import TorchEngine
+from model.errors import CheckpointError
+from model.jobs import read
+from model.training.batches import Bundles, Mixture, batches, collate
+from model.training.examples import Example
+from model.training.run import RunSettings, run
+from model.training.train import TrainSettings, batch_loss, learning_rate, train
+from model.training.tree import Path as TreePath
+from model.training.tree import build, visible
+from tests.model.jobs_fixtures import encoder
+
+sequences = st.lists(st.integers(0, 3), min_size=2, max_size=8).map(tuple)
+
+
+@settings(deadline=None)
+@given(st.lists(sequences, min_size=1, max_size=8))
+def test_a_tree_holds_every_path_and_each_node_sees_its_own_prefix_only(
+    tokens: list[tuple[int, ...]],
+) -> None:
+    tree = build(TreePath(t, (1.0,)) for t in tokens)
+    assert len(tree) == len({t[:i] for t in tokens for i in range(1, len(t))})
+    seen = visible(tree)
+    reached = {}
+    for node in range(len(tree)):
+        line = np.flatnonzero(seen[node])
+        assert tree.positions[line].tolist() == list(range(len(line)))
+        reached[tuple(tree.tokens[line].tolist())] = node
+    expected: dict[tuple[int, int], float] = {}
+    for t in tokens:
+        key = (reached[t[:-1]], t[-1])
+        expected[key] = expected.get(key, 0.0) + 1.0
+    found = dict(
+        zip(zip(tree.sources.tolist(), tree.labels.tolist(), strict=True), tree.weights.tolist(), strict=True)
+    )
+    assert found == expected
+
+
+def some_examples(count: int = 60) -> list[Example]:
+    """Prompts of two sources; the answer follows from one token of the prompt."""
+    one, made = encoder(), []
+    for i in range(count):
+        fast = i % 2
+        value = float(10 if fast else 1000)
+        answers = {"runtime_seconds": tuple(one.value_ids(value)), "cpu_cores": tuple(one.value_ids(2.0))}
+        text = (*one.text_ids("workflow: rnaseq\n task: "), 100 + fast, 110 + i % 7)
+        made.append(Example("even" if i % 3 else "odd", text, (), answers))
+    return made
+
+
+def test_the_stream_of_bundles_resumes_where_it_was() -> None:
+    bundles = Bundles(some_examples(), encoder(), Mixture(nodes_per_tree=64), seed=4)
+    stream = bundles.stream()
+    all_of_them = [next(stream) for _ in range(30)]
+    resumed = bundles.stream(skip=11)
+    assert [next(resumed) for _ in range(19)] == all_of_them[11:]
+
+
+def test_batches_resume_where_they_were() -> None:
+    bundles = Bundles(some_examples(), encoder(), Mixture(nodes_per_tree=64), seed=4)
+    whole = batches(bundles, encoder(), trees_per_batch=2)
+    expected = [next(whole) for _ in range(14)]
+    resumed = batches(bundles, encoder(), trees_per_batch=2, skip_batches=8)
+    for batch in expected[8:]:
+        again = next(resumed)
+        assert torch.equal(batch.tokens, again.tokens)
+        assert torch.equal(batch.labels, again.labels)
+
+
+def test_one_round_shows_every_example_once() -> None:
+    examples = some_examples()
+    mixture = Mixture(nodes_per_tree=64, joint_share=0.0)
+    bundles = list(Bundles(examples, encoder(), mixture, seed=0).one_round())
+    assert sum(len(paths) for paths in bundles) == sum(len(e.answers) for e in examples)
+    assert max(len(build(paths)) for paths in bundles) <= 64
+
+
+def test_history_and_joint_chains_are_shown_as_often_as_asked() -> None:
+    one = encoder()
+    run_of = (one.history_token + 1, 5, 6)
+    examples = [replace(e, runs=(run_of, run_of)) for e in some_examples(400)]
+    mixture = Mixture(nodes_per_tree=400, history_share=0.5, joint_share=0.25)
+    paths = [p for bundle in Bundles(examples, one, mixture, seed=0).one_round() for p in bundle]
+    with_history = sum(one.history_token in p.tokens for p in paths) / len(paths)
+    assert 0.2 < with_history < 0.45
+    both = {one.target_ids["runtime_seconds"], one.target_ids["cpu_cores"]}
+    chains = sum(both <= set(p.tokens) for p in paths) / len(paths)
+    assert 0.05 < chains < 0.2
+
+
+def test_the_tree_loss_equals_the_loss_of_each_path_alone() -> None:
+    one = encoder()
+    torch.manual_seed(0)
+    model = new_decoder(Shape(hidden=64, layers=2, heads=2, key_value_heads=1, feed_forward=96), 512)
+    paths = [p for bundle in Bundles(some_examples(12), one, Mixture(), seed=0).one_round() for p in bundle]
+    first, end = one.number_rows
+    tree_loss = batch_loss(model, collate([build(paths)], first), one, torch.device("cpu")).item()
+    total = weight = 0.0
+    for path in paths:
+        with torch.no_grad():
+            logits = model(torch.tensor([path.tokens])).logits[0, :, first:end].log_softmax(-1)
+        for offset, w in enumerate(path.weights):
+            index = len(path.tokens) - len(path.weights) + offset
+            total -= w * float(logits[index - 1, path.tokens[index] - first])
+            weight += w
+    assert tree_loss == pytest.approx(total / weight, rel=1e-4)
+
+
+def settings_for(steps: int) -> TrainSettings:
+    return TrainSettings(
+        steps=steps,
+        trees_per_batch=2,
+        peak_learning_rate=1e-2,
+        warm_up_steps=2,
+        log_every=5,
+        validate_every=10,
+        shape=Shape(hidden=64, layers=1, heads=2, key_value_heads=1, feed_forward=96),
+        mixture=Mixture(nodes_per_tree=128),
+    )
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    class Interrupted(Exception):
+        pass
+
+    def stop(progress: object) -> None:
+        if progress.step == 15:  # type: ignore[attr-defined]
+            raise Interrupted
+
+    def fresh() -> torch.nn.Module:
+        torch.manual_seed(1)
+        return new_decoder(settings_for(30).shape, 512)
+
+    examples = some_examples()
+    whole = train(fresh(), encoder(), examples, examples[:20], settings_for(30), tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(fresh(), encoder(), examples, examples[:20], settings_for(30), tmp_path / "parts", stop)
+    resumed = train(fresh(), encoder(), examples, examples[:20], settings_for(30), tmp_path / "parts")
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
+    assert steps == [5, 10, 15, 20, 25, 30]
+    assert (tmp_path / "whole" / "loss.png").stat().st_size > 1000
+
+
+def test_the_learning_rate_warms_up_holds_and_falls_to_zero() -> None:
+    schedule = TrainSettings(steps=1000, warm_up_steps=100, decay_share=0.4, peak_learning_rate=1.0)
+    rates = [learning_rate(step, schedule) for step in (0, 99, 500, 800, 999)]
+    assert rates == pytest.approx([0.01, 1.0, 1.0, 0.5, 0.0025])
+
+
+def write_corpus(directory: Path) -> None:
+    """A small corpus in the format of the real one: run time follows from the task and the input size."""
+    random = np.random.default_rng(0)
+    directory.mkdir()
+    lines = []
+    for i in range(400):
+        task = ("ALIGN", "SORT", "REPORT")[i % 3]
+        size = int(10 ** random.uniform(6, 10))
+        runtime = {"ALIGN": 3000.0, "SORT": 200.0, "REPORT": 5.0}[task] * float(random.uniform(0.9, 1.1))
+        record = {
+            "id": f"r{i}", "source": "toy", "family": "workflow", "kind": "nextflow", "group": task,
+            "key": f"{task}{i % 9}", "date": f"2024-01-{i % 28 + 1:02}",
+            "config": {"workflow": "toy", "task": task, "input_bytes": size}, "context": {"host": "n1"},
+            "targets": {"runtime_seconds": runtime, "peak_memory_bytes": size * 2.0, "cpu_cores": None},
+            "split": "val" if i % 5 == 0 else "train",
+        }  # fmt: skip
+        lines.append(json.dumps(record))
+    with lzma.open(directory / "toy.jsonl.xz", "wt") as file:
+        file.write("\n".join(lines) + "\n")
+    (directory / "sources.md").write_text(
+        "| source | repository |\n|---|---|\n| toy | octo/toy @ 1234abcd |\n"
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint made by the whole pipeline from a toy corpus."""
+    base = tmp_path_factory.mktemp("training")
+    write_corpus(base / "corpus")
+    training = replace(
+        settings_for(120), shape=Shape(hidden=96, layers=2, heads=2, key_value_heads=1, feed_forward=128)
+    )
+    options = RunSettings(
+        name="toy", vocabulary_size=420, processes=1, training=replace(training, trees_per_batch=4)
+    )
+    return run(base / "corpus", base / "run", options, Console(quiet=True))
+
+
+def test_the_pipeline_makes_a_checkpoint_that_learned_the_rule(trained: Path) -> None:
+    checkpoint = Checkpoint.load(trained)
+    engine = TorchEngine(trained, checkpoint.encoder)
+    engine.start()
+    medians = {}
+    for task in ("ALIGN", "SORT", "REPORT"):
+        job = read(
+            "nextflow", {"workflow": "toy", "task": task, "input_bytes": 123_456_789}, {"host": "n1"}
+        ).jobs[0]
+        (forecast,) = engine.predict(
+            [Query(checkpoint.prompt(job).ids, ("runtime_seconds",), (0.1, 0.5, 0.9))]
+        )
+        medians[task] = forecast.values["runtime_seconds"][1]
+    assert medians["REPORT"] < medians["SORT"] < medians["ALIGN"]
+    assert medians["ALIGN"] == pytest.approx(3000, rel=0.5)
+
+
+def test_the_manifest_tells_what_the_checkpoint_was_trained_on(trained: Path) -> None:
+    checkpoint = Checkpoint.load(trained)
+    assert checkpoint.support("nextflow", "job") == {
+        "runtime_seconds": 320,
+        "peak_memory_bytes": 320,
+        "cpu_cores": 0,
+    }
+    assert checkpoint.support("github-actions", "workflow") == dict.fromkeys(checkpoint.encoder.target_ids, 0)
+    provenance = checkpoint.manifest.provenance
+    assert provenance["records"] == {"toy": 320}
+    assert provenance["sources"] == {"toy": "octo/toy @ 1234abcd"}
+    assert set(checkpoint.manifest.calibration) == {
+        f"nextflow/job/{t}" for t in ("runtime_seconds", "peak_memory_bytes")
+    }
+    assert checkpoint.version.startswith("sha256:")
+    json.dumps(checkpoint.summary)
+
+
+def test_familiar_input_is_less_novel_than_strange_input(trained: Path) -> None:
+    checkpoint = Checkpoint.load(trained)
+    familiar = read(
+        "nextflow", {"workflow": "toy", "task": "SORT", "input_bytes": 5_000_000}, {"host": "n1"}
+    ).jobs[0]
+    strange = read("text", "quantum flux capacitor overhaul, please", {}).jobs[0]
+    assert (
+        checkpoint.novelty(checkpoint.prompt(familiar)) < 0.3 < checkpoint.novelty(checkpoint.prompt(strange))
+    )
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "seen.bin"])
+def test_a_changed_file_stops_the_start(trained: Path, tmp_path: Path, name: str) -> None:
+    for file in trained.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    Checkpoint.load(tmp_path)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes() + b" ")
+    with pytest.raises(CheckpointError, match=name):
+        Checkpoint.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"format_version": 99}, {"text_version": -1}, {"number_code": {}}, {"targets": None}]
+)
+def test_a_manifest_of_another_format_stops_the_start(
+    trained: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    for file in trained.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    content = json.loads((tmp_path / MANIFEST).read_text())
+    (tmp_path / MANIFEST).write_text(json.dumps({**content, **change}))
+    with pytest.raises(CheckpointError):
+        Checkpoint.load(tmp_path)
+    with pytest.raises(CheckpointError):
+        Checkpoint.load(tmp_path / "nowhere")
+
+
+def test_calibration_scales_the_spread_around_the_median() -> None:
+    assert scale_spread((0.1, 0.5, 0.9), (10.0, 100.0, 1000.0), 2.0, 0.5) == pytest.approx(
+        (1.0, 100.0, 100 * 10**0.5)
+    )
+    assert scale_spread((0.5, 0.9), (0.0, 1.0), 2.0, 2.0) == (0.0, 1.0)
+
+
+def test_settings_are_plain_data() -> None:
+    json.dumps(asdict(TrainSettings()))
