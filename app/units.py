@@ -88,16 +88,17 @@ class UnitReader:
                 reading = self._read(ask.kind, ask.config, ask.context)
             chosen = _choose(reading, ask.job)
             jobs = attach_history(chosen, ask.history)
-            start = time.perf_counter()
             units = [self._unit(job) for job in jobs]
-            self._metrics.stage("tokenize", time.perf_counter() - start)
         except RecursionError:  # a text may open more levels than its reader takes
             raise ConfigTooDeep("the config is nested too deep") from None
         workflow = next((unit for unit in units if unit.scope == "workflow"), None)
         return Units(workflow, tuple(unit for unit in units if unit is not workflow), reading.warnings)
 
     def _unit(self, job: Job) -> Unit:
+        start = time.perf_counter()
         prompt = self._checkpoint.prompt(job)
+        self._metrics.stage("serialize", time.perf_counter() - start - prompt.tokenize_seconds)
+        self._metrics.stage("tokenize", prompt.tokenize_seconds)
         return Unit(
             kind=job.kind,
             scope=job.scope,

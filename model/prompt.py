@@ -10,8 +10,9 @@ Only this module emits special tokens: text that spells one (`<e+3>`) is encoded
 
 import math
 import re
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from tokenizers import Tokenizer
@@ -56,6 +57,8 @@ class Prompt:
     ids: tuple[int, ...]
     text: str
     left_out_characters: int
+    #: Time spent on tokens; the rest of making the prompt went into its text.
+    tokenize_seconds: float = field(default=0.0, compare=False)
 
 
 class PromptEncoder:
@@ -96,9 +99,21 @@ class PromptEncoder:
 
     def prompt(self, job: Job) -> Prompt:
         """The prompt of a job without target tokens."""
-        fitted = canonical_text(job, self.token_budget, lambda text: len(self.text_ids(text)))
-        ids = (*self.text_ids(fitted.text), *self.history_ids(job.history))
-        return Prompt(ids, fitted.text, fitted.left_out_characters)
+        encoded: dict[str, list[int]] = {}  # fitting has encoded the final text already, unless it was short
+        seconds = 0.0
+
+        def count(text: str) -> int:
+            nonlocal seconds
+            started = time.perf_counter()
+            encoded[text] = self.text_ids(text)
+            seconds += time.perf_counter() - started
+            return len(encoded[text])
+
+        fitted = canonical_text(job, self.token_budget, count)
+        if fitted.text not in encoded:
+            count(fitted.text)
+        ids = (*encoded[fitted.text], *self.history_ids(job.history))
+        return Prompt(ids, fitted.text, fitted.left_out_characters, seconds)
 
     def text_ids(self, text: str) -> list[int]:
         """Plain text as token ids, its long numbers in the number code."""

@@ -76,7 +76,7 @@ def _ways(checkpoint: Checkpoint, prompt_tokens: int) -> dict[str, Callable[[tup
     """Name -> what to do with a prompt."""
     engine = TorchEngine(checkpoint.path, checkpoint.encoder)
     engine.start()
-    model = load_decoder(checkpoint.path, fastest_dtype()).eval()
+    model = load_decoder(checkpoint.path, fastest_dtype()).train(False)
     targets = tuple(target.name for target in checkpoint.targets)
     texts = _answer_texts(checkpoint, engine, targets, prompt_tokens)
 
@@ -86,7 +86,7 @@ def _ways(checkpoint: Checkpoint, prompt_tokens: int) -> dict[str, Callable[[tup
 
     def generate(new_tokens: int) -> Callable[[tuple[int, ...]], object]:
         def write(prompt: tuple[int, ...]) -> object:
-            return model.generate(  # type: ignore[operator]
+            return model.generate(
                 torch.tensor([prompt]),
                 attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
                 min_new_tokens=new_tokens,

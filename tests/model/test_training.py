@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from model.checkpoint import MANIFEST, Checkpoint, scale_spread
+from model.checkpoint import MANIFEST, Checkpoint, record_evaluation, scale_spread
 from model.decoder import Shape, new_decoder
 from model.engines.base import Query
 from model.engines.torch_engine import TorchEngine
@@ -247,6 +247,16 @@ def test_familiar_input_is_less_novel_than_strange_input(trained: Path) -> None:
     assert (
         checkpoint.novelty(checkpoint.prompt(familiar)) < 0.3 < checkpoint.novelty(checkpoint.prompt(strange))
     )
+
+
+def test_an_evaluation_goes_into_the_manifest_and_leaves_the_version(trained: Path, tmp_path: Path) -> None:
+    for file in trained.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    record_evaluation(tmp_path, {"mean_abs_ln": {"workflow/test_seen/runtime_seconds": 0.4}})
+    again = Checkpoint.load(tmp_path)
+    assert again.version == Checkpoint.load(trained).version
+    assert again.manifest.evaluation["mean_abs_ln"] == {"workflow/test_seen/runtime_seconds": 0.4}
+    assert again.manifest.calibration == Checkpoint.load(trained).manifest.calibration
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "seen.bin"])
