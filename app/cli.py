@@ -112,11 +112,11 @@ def _cell(target: str, prediction: dict[str, Any]) -> str:
 def _readable(target: str, value: float) -> str:
     """A value with a unit that people read: 5 min 12 s, 1.2 GB."""
     if target.endswith("_seconds"):
-        minutes, seconds = divmod(value, 60)
-        hours, minutes = divmod(int(minutes), 60)
-        if hours:
-            return f"{hours} h {minutes:02d} min"
-        return f"{minutes} min {seconds:02.0f} s" if minutes else f"{seconds:.3g} s"
+        if value < 60:
+            return f"{value:.3g} s"
+        minutes, seconds = divmod(round(value), 60)  # rounded first: 59.9 s make a minute
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"
     if target.endswith("_bytes"):
         for unit in ("B", "kB", "MB", "GB"):
             if value < 1000:

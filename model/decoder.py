@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 from transformers.cache_utils import Cache
+from transformers.utils import logging
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def new_decoder(shape: Shape, vocabulary_size: int) -> PreTrainedModel:
 
 def load_decoder(path: Path, dtype: torch.dtype) -> PreTrainedModel:
     """The decoder of a checkpoint directory, from local files only and without remote code."""
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         path,
         dtype=dtype,

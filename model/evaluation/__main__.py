@@ -28,7 +28,7 @@ def main(
     ),
     data: Annotated[Path | None, typer.Option(help="Corpus directory; default $JOBCAST_DATA.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="Only these sources; repeatable.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Records per source and test split.")] = 1000,
+    limit: Annotated[int, typer.Option(min=1, help="Records per source and test split.")] = 600,
     seed: Annotated[int, typer.Option(help="Seed of the sample and of LightGBM.")] = 0,
     per_source: Annotated[int, typer.Option(min=1, help="LightGBM's train records per source.")] = 12_000,
     rounds: Annotated[int, typer.Option(min=1, help="LightGBM's boosting rounds.")] = 600,

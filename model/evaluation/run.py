@@ -30,7 +30,7 @@ class Options:
 
     output: Path
     runs: Path
-    limit: int = 1000
+    limit: int = 600
     seed: int = 0
     text_version: int = 0
     boosting: BoostingOptions = field(default_factory=BoostingOptions)

@@ -74,7 +74,7 @@ async def test_the_metric_series_are_these(client: httpx.AsyncClient) -> None:
     )
     assert buckets == REQUEST_BUCKETS
     stages = set(re.findall(r'stage="(\w+)"', response.text))
-    assert stages == {"read", "tokenize", "cache", "queue", "prefill", "decode", "calibrate"}
+    assert stages == {"read", "serialize", "tokenize", "cache", "queue", "prefill", "decode", "calibrate"}
     assert 'jobcast_requests_total{code="404",method="GET",route="unmatched"} 1.0' in response.text
     assert 'jobcast_model_info{name="tiny",version="sha256:tiny"} 1.0' in response.text
     assert "jobcast_engine_up 1.0" in response.text
