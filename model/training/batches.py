@@ -34,7 +34,7 @@ class Mixture:
     history_share: float = 0.5
     #: Share of the shown histories whose values, and the answer's, are multiplied by a random factor per target:
     #: there the text cannot tell the answer and only the history can.
-    rescale_share: float = 0.5
+    rescale_share: float = 0.0
     #: Share of the records whose targets are also answered one after another, each given those before it.
     joint_share: float = 0.25
     #: Loss weight of each position of the number code; the last digits are mostly noise.
