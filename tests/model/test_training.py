@@ -215,11 +215,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("training")
     write_corpus(base / "corpus")
     training = replace(
-        settings_for(120), shape=Shape(hidden=96, layers=2, heads=2, key_value_heads=1, feed_forward=128)
+        settings_for(160),
+        peak_learning_rate=3e-3,
+        warm_up_steps=10,
+        trees_per_batch=4,
+        shape=Shape(hidden=96, layers=2, heads=2, key_value_heads=1, feed_forward=128),
     )
-    options = RunSettings(
-        name="toy", vocabulary_size=420, processes=1, training=replace(training, trees_per_batch=4)
-    )
+    options = RunSettings(name="toy", vocabulary_size=420, processes=1, training=training)
     return run(base / "corpus", base / "run", options, Console(quiet=True))
 
 
