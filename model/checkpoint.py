@@ -131,7 +131,7 @@ class Checkpoint:
 
     def novelty(self, prompt: Prompt) -> float:
         """Share of the prompt's token trigrams that training never saw: 0 = nothing new, 1 = all new."""
-        return self._seen.novelty(self.encoder.text_ids(prompt.text))
+        return self._seen.novelty(self.encoder.without_history(prompt.ids))
 
     def calibrate(
         self, kind: str, scope: str, target: str, quantiles: Sequence[float], values: Sequence[float]

@@ -137,20 +137,9 @@ class PromptEncoder:
         code = self.code.encode(value)
         return [self.symbol_ids[position][symbol] for position, symbol in enumerate(code)]
 
-    def scaled_value(self, ids: Sequence[int], factor: float) -> tuple[int, ...]:
-        """The tokens of a number times a factor. Raises ValueOutOfRange."""
-        code = tuple(row.index(i) for row, i in zip(self.symbol_ids, ids, strict=True))
-        return tuple(self.value_ids(self.code.decode(code) * factor))
-
-    def scaled(self, ids: Sequence[int], factors: Mapping[str, float]) -> tuple[int, ...]:
-        """Prompt tokens with every value that follows a target token times that target's factor."""
-        factor_of = {self.target_ids[name]: factor for name, factor in factors.items()}
-        found = list(ids)
-        for position, token in enumerate(ids):
-            if token in factor_of:
-                value = slice(position + 1, position + 1 + self.code.length)
-                found[value] = self.scaled_value(ids[value], factor_of[token])
-        return tuple(found)
+    def without_history(self, ids: Sequence[int]) -> Sequence[int]:
+        """The ids of a prompt's text: all before the token that opens the history, which no text can spell."""
+        return ids[: ids.index(self.history_token)] if self.history_token in ids else ids
 
     def history_ids(self, history: Sequence[Outcome]) -> list[int]:
         """Past outcomes, newest first; nothing for none."""

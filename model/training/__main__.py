@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from model.training.batches import Mixture
 from model.training.corpus import corpus_directory
 from model.training.run import RunSettings, run
 from model.training.train import TrainSettings
@@ -25,13 +24,6 @@ def main(
     trees_per_batch: Annotated[int, typer.Option()] = _DEFAULT.training.trees_per_batch,
     learning_rate: Annotated[float, typer.Option()] = _DEFAULT.training.peak_learning_rate,
     limit_per_source: Annotated[int | None, typer.Option(help="Fewer records, for a trial.")] = None,
-    history_share: Annotated[float, typer.Option(help="Share of records that also answer with history.")] = (
-        _DEFAULT.training.mixture.history_share
-    ),
-    decay_share: Annotated[float, typer.Option(help="Share of the steps with a falling learning rate.")] = (
-        _DEFAULT.training.decay_share
-    ),
-    continue_from: Annotated[Path | None, typer.Option(help="A finished run to go on from.")] = None,
     install: Annotated[Path | None, typer.Option(help="Copy the finished checkpoint there.")] = None,
 ) -> None:
     """Train a checkpoint on the corpus ($JOBCAST_DATA or ../shared/data)."""
@@ -40,20 +32,8 @@ def main(
     if corpus is None:
         console.print("no corpus: set JOBCAST_DATA to its directory")
         raise typer.Exit(2)
-    training = TrainSettings(
-        steps=steps,
-        trees_per_batch=trees_per_batch,
-        peak_learning_rate=learning_rate,
-        decay_share=decay_share,
-        mixture=Mixture(history_share=history_share),
-    )
-    settings = replace(
-        _DEFAULT,
-        training=training,
-        device=device,
-        limit_per_source=limit_per_source,
-        continue_from=continue_from,
-    )
+    training = TrainSettings(steps=steps, trees_per_batch=trees_per_batch, peak_learning_rate=learning_rate)
+    settings = replace(_DEFAULT, training=training, device=device, limit_per_source=limit_per_source)
     made = run(corpus, directory, settings, console)
     if install is not None:
         shutil.copytree(made, install, dirs_exist_ok=True)

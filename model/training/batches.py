@@ -8,18 +8,16 @@ and the number of bundles drawn before: resuming skips them.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from model.errors import ValueOutOfRange
 from model.prompt import PromptEncoder
 from model.training.corpus import source_weights
 from model.training.examples import Example, Tokens
 from model.training.tree import Path, Tree, build, shared_prefix, visible
 
-_LN_FACTOR = float(np.log(30))
 #: Batches that are drawn together and sorted by size.
 _WINDOW = 6
 
@@ -32,9 +30,6 @@ class Mixture:
     temperature: float = 0.6
     #: Share of the records with past outcomes that also answer with them shown.
     history_share: float = 0.5
-    #: Share of the shown histories whose values, and the answer's, are multiplied by a random factor per target:
-    #: there the text cannot tell the answer and only the history can.
-    rescale_share: float = 0.0
     #: Share of the records whose targets are also answered one after another, each given those before it.
     joint_share: float = 0.25
     #: Loss weight of each position of the number code; the last digits are mostly noise.
@@ -103,7 +98,7 @@ class Bundles:
 
     def _answer_cost(self, example: Example) -> float:
         """Expected nodes beside the text."""
-        answers = 4 * len(example.answers)
+        answers = self._encoder.code.length * len(example.answers)
         shown = (
             self._mixture.history_share * (sum(map(len, example.runs)) * 0.6 + answers) if example.runs else 0
         )
@@ -112,15 +107,12 @@ class Bundles:
     def _paths(self, examples: Sequence[Example], number: int) -> list[Path]:
         random = np.random.default_rng([self._seed, 1, number])
         paths: list[Path] = []
-        for record in examples:
-            example = record
+        for example in examples:
             paths += self._answer_paths(example.text, example, random)
             if example.runs and random.random() < self._mixture.history_share:
-                if random.random() < self._mixture.rescale_share:
-                    example = rescaled(example, self._encoder, random)
-                shown = example.runs[: random.integers(1, len(example.runs) + 1)]
-                history = (self._encoder.history_token, *(token for run in shown for token in run))
-                paths += self._answer_paths((*example.text, *history), example, random)
+                shown = int(random.integers(1, len(example.runs) + 1))
+                prompt = example.prompt_with_history(self._encoder, shown)
+                paths += self._answer_paths(prompt, example, random)
         return paths
 
     def _answer_paths(self, prompt: Tokens, example: Example, random: np.random.Generator) -> Iterator[Path]:
@@ -136,19 +128,6 @@ class Bundles:
                 chain = (*chain, self._encoder.target_ids[name], *example.answers[name])
                 if position:  # the first is the plain branch again
                     yield Path(chain, weights)
-
-
-def rescaled(example: Example, encoder: PromptEncoder, random: np.random.Generator) -> Example:
-    """The same example in another unit: past values and answers of each target times one factor of 1/30 to 30."""
-    factors = {name: float(np.exp(random.uniform(-_LN_FACTOR, _LN_FACTOR))) for name in encoder.target_ids}
-    try:
-        return replace(
-            example,
-            runs=tuple(encoder.scaled(run, factors) for run in example.runs),
-            answers={n: encoder.scaled_value(t, factors[n]) for n, t in example.answers.items()},
-        )
-    except ValueOutOfRange:  # a value at the edge of the code's range stays what it is
-        return example
 
 
 @dataclass

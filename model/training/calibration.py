@@ -39,8 +39,7 @@ def fit_calibration(
         for record, example in group[:: max(1, -(-len(group) // per_source))]:
             prompts = [example.text]
             if example.runs:
-                runs = (token for run in example.runs for token in run)
-                prompts.append((*example.text, encoder.history_token, *runs))
+                prompts.append(example.prompt_with_history(encoder))
             cases += [(record, Query(p, tuple(record.targets), (0.1, 0.5, 0.9))) for p in prompts]
     cases.sort(key=lambda case: len(case[1].prompt))
     ratios: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)

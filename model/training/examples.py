@@ -31,6 +31,10 @@ class Example:
     runs: tuple[Tokens, ...]
     answers: dict[str, Tokens]
 
+    def prompt_with_history(self, encoder: PromptEncoder, shown: int | None = None) -> Tokens:
+        """The prompt with its newest `shown` past outcomes (default: all it has)."""
+        return (*self.text, encoder.history_token, *(token for run in self.runs[:shown] for token in run))
+
 
 def job_of(record: Record) -> Job:
     """The workflow or the job that the record measured. Raises InvalidConfig as for a request."""

@@ -5,7 +5,6 @@ corpus -> tokenizer.json -> examples.pkl -> state.pt (train) -> checkpoint/ (wei
 
 import json
 import pickle
-import shutil
 import subprocess
 from collections import defaultdict
 from collections.abc import Sequence
@@ -55,18 +54,12 @@ class RunSettings:
     number_code: NumberCode = field(default_factory=NumberCode)
     processes: int = 2
     device: str = "cpu"
-    #: Another run's directory: start from its tokenizer, prompts and trained weights.
-    continue_from: Path | None = None
     training: TrainSettings = field(default_factory=TrainSettings)
 
 
 def run(corpus: Path, directory: Path, settings: RunSettings, console: Console) -> Path:
     """Make a checkpoint from a corpus; returns its directory. Call it again to go on after an interruption."""
     directory.mkdir(parents=True, exist_ok=True)
-    if settings.continue_from is not None:
-        for name in ("tokenizer.json", "examples.pkl"):
-            if not (directory / name).exists():
-                shutil.copyfile(settings.continue_from / name, directory / name)
     with _progress(console) as progress:
         records = load_records(corpus, settings)
         encoder = _encoder(records, directory, settings, progress)
@@ -150,11 +143,6 @@ def _train(
     torch.manual_seed(settings.training.seed)
     rows = -(-encoder.vocabulary_size // 64) * 64
     model = new_decoder(settings.training.shape, rows).to(settings.device)  # type: ignore[arg-type]
-    if settings.continue_from is not None:
-        state = torch.load(
-            settings.continue_from / "state.pt", map_location=settings.device, weights_only=True
-        )
-        model.load_state_dict(state["model"])
     task = progress.add_task("training", total=settings.training.steps)
 
     def report(step: Step) -> None:
@@ -216,7 +204,6 @@ def finish(
             "distinct_prompts": len(texts),
             "sources": _source_commits(corpus),
             "settings": asdict(settings.training),
-            "continued_from": _settings_of(settings.continue_from),
             "parameters": sum(p.numel() for p in model.parameters()),
             "device": settings.device,
             "validation_loss": _last_validation(directory),
@@ -225,14 +212,6 @@ def finish(
     )
     write_manifest(checkpoint, manifest)
     return checkpoint
-
-
-def _settings_of(directory: Path | None) -> dict[str, object] | None:
-    """The training settings of another run."""
-    if directory is None:
-        return None
-    found: dict[str, object] = json.loads((directory / "settings.json").read_text())
-    return found
 
 
 def _source_commits(corpus: Path) -> dict[str, str]:

@@ -131,9 +131,7 @@ def validation_batches(
     """Fixed batches of the validation records, without and with their history."""
     found: dict[str, list[Batch]] = {}
     for name, share in (("text", 0.0), ("history", 1.0)):
-        mixture = Mixture(
-            **{**asdict(settings.mixture), "history_share": share, "rescale_share": 0.0, "joint_share": 0.0}
-        )
+        mixture = Mixture(**{**asdict(settings.mixture), "history_share": share, "joint_share": 0.0})
         picked = _spread(examples, per_source, with_runs=share > 0)
         if not picked:
             continue

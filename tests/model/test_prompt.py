@@ -58,6 +58,7 @@ def test_the_history_follows_the_text_newest_first() -> None:
     ]
     assert list(shown[len(bare) :]) == expected
     assert one.value_ids(318.0) == expected[5:9]
+    assert one.without_history(shown) == one.without_history(bare) == bare
     assert one.history_ids([]) == []
 
 

@@ -17,8 +17,8 @@ from model.decoder import Shape, new_decoder
 from model.engines.base import Query
 from model.engines.torch_engine import TorchEngine
 from model.errors import CheckpointError
-from model.jobs import Outcome, read
-from model.training.batches import Bundles, Mixture, batches, collate, rescaled
+from model.jobs import read
+from model.training.batches import Bundles, Mixture, batches, collate
 from model.training.examples import Example
 from model.training.run import RunSettings, run
 from model.training.train import TrainSettings, batch_loss, learning_rate, train
@@ -95,33 +95,13 @@ def test_history_and_joint_chains_are_shown_as_often_as_asked() -> None:
     one = encoder()
     run_of = (one.history_token + 1, 5, 6)
     examples = [replace(e, runs=(run_of, run_of)) for e in some_examples(400)]
-    mixture = Mixture(nodes_per_tree=400, history_share=0.5, rescale_share=0.0, joint_share=0.25)
+    mixture = Mixture(nodes_per_tree=400, history_share=0.5, joint_share=0.25)
     paths = [p for bundle in Bundles(examples, one, mixture, seed=0).one_round() for p in bundle]
     with_history = sum(one.history_token in p.tokens for p in paths) / len(paths)
     assert 0.2 < with_history < 0.45
     both = {one.target_ids["runtime_seconds"], one.target_ids["cpu_cores"]}
     chains = sum(both <= set(p.tokens) for p in paths) / len(paths)
     assert 0.05 < chains < 0.2
-
-
-def test_rescaling_keeps_the_ratio_of_answer_to_history() -> None:
-    one = encoder()
-    past = Outcome({"runtime_seconds": 318.0, "cpu_cores": 2.0}, 3600.0, same_config=True)
-    run_of = tuple(one.history_ids([past])[1:])
-    example = replace(some_examples(1)[0], runs=(run_of, run_of))
-    changed = rescaled(example, one, np.random.default_rng(0))
-    assert changed.text == example.text
-    for name, before in past.values.items():
-        at = run_of.index(one.target_ids[name]) + 1
-        code = tuple(
-            row.index(i) for row, i in zip(one.symbol_ids, changed.runs[0][at : at + 4], strict=True)
-        )
-        answer = tuple(row.index(i) for row, i in zip(one.symbol_ids, changed.answers[name], strict=True))
-        old = tuple(row.index(i) for row, i in zip(one.symbol_ids, example.answers[name], strict=True))
-        factor = one.code.decode(code) / before
-        assert factor != pytest.approx(1.0, rel=0.02)
-        assert one.code.decode(answer) / one.code.decode(old) == pytest.approx(factor, rel=0.02)
-    assert changed.runs[0][:3] == run_of[:3]
 
 
 def test_the_tree_loss_equals_the_loss_of_each_path_alone() -> None:
