@@ -40,7 +40,7 @@ def canonical_text(job: Job, token_budget: int, count_tokens: TokenCounter) -> C
 
     Raises ValueError where not even the smallest form fits; a budget of 512 is enough for any job.
     """
-    content = _masked(_content(job))
+    content = masked_content(job)
     full = _render(content, _UNLIMITED)
     if len(full) <= token_budget or (tokens := count_tokens(full)) <= token_budget:
         return CanonicalText(full, 0)
@@ -62,16 +62,17 @@ def canonical_text(job: Job, token_budget: int, count_tokens: TokenCounter) -> C
 
 def full_text(job: Job) -> str:
     """The canonical text without a budget: what the tokenizer is trained on."""
-    return _render(_masked(_content(job)), _UNLIMITED)
+    return _render(masked_content(job), _UNLIMITED)
 
 
-def _content(job: Job) -> dict[str, Value]:
+def masked_content(job: Job) -> Value:
+    """What the text is rendered from: nested mappings, lists and strings, secrets masked, empty values dropped."""
     # The name is the reader's to put into the body, where it says something: in front it would end the prefix
     # that jobs of one workflow share.
     content: dict[str, Value] = {"kind": f"{job.kind} {job.scope}", **job.body}
     if job.context:
         content["context"] = job.context
-    return content
+    return _masked(content)
 
 
 def _cap_for(content: Value, wanted: int) -> int:
@@ -91,7 +92,7 @@ def _masked(value: Value, key: str = "") -> Value:
     if isinstance(value, str):
         if key and is_secret_name(key) and value and "$" not in value:
             return MASK
-        return mask(value.replace("\r", "").strip())
+        return mask(_writable(value).replace("\r", "").strip())
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -99,9 +100,14 @@ def _masked(value: Value, key: str = "") -> Value:
     if value is None:
         return None
     if isinstance(value, Mapping):
-        items = ((mask(str(k)), _masked(v, str(k))) for k, v in value.items())
+        items = ((mask(_writable(str(k))), _masked(v, str(k))) for k, v in value.items())
         return {k: v for k, v in items if v not in (None, "", {}, [])}
     return [v for v in (_masked(v) for v in value) if v not in (None, "", {}, [])]
+
+
+def _writable(text: str) -> str:
+    """Without halves of surrogate pairs: JSON can spell them, and no tokenizer can read them."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _number(value: float) -> str:

@@ -3,6 +3,7 @@
 raw config, context --read--> Reading(jobs, workflow) --model.text--> canonical text
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias
@@ -12,6 +13,9 @@ from typing import Literal, Protocol, TypeAlias
 Value: TypeAlias = str | int | float | bool | Sequence["Value"] | Mapping[str, "Value"] | None
 
 Scope = Literal["workflow", "job"]
+
+#: Ages of past runs are told apart in so many steps.
+AGE_STEPS = 16
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,12 @@ class Outcome:
     same_config: bool | None = None
     #: False: the run was cut off, so its values are lower bounds.
     complete: bool = True
+
+    @property
+    def age_step(self) -> int:
+        """The age in doubling steps from an hour on, so that equal requests a minute apart stay equal."""
+        hours = self.age_seconds / 3600
+        return 0 if hours < 1 else min(1 + math.floor(math.log2(hours)), AGE_STEPS - 1)
 
 
 @dataclass(frozen=True)

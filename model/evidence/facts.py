@@ -1,0 +1,132 @@
+"""Job -> flat facts: numbers and strings by their path, and how often each word occurs.
+
+Read from the masked content that the canonical text is rendered from, without its budget.
+"""
+
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from model.jobs.job import Job, Value
+from model.text import masked_content
+
+#: Words and word pairs are counted by this many hash buckets.
+WORD_BUCKETS = 1 << 12
+
+_MOST_CHARACTERS = 6000
+#: Beyond this a number says nothing, and its sums would leave the range of a 32-bit float.
+_LARGEST = 1e30
+_MOST_KEYED = 60
+_MOST_PLACED = 6
+_SHORT = 80
+_NUMBER = re.compile(r"(?<![\w.])-?\d{1,18}(?:\.\d+)?(?:[eE][+-]?\d{1,2})?(?![\w.])")
+_KEYED_NUMBER = re.compile(
+    r"([A-Za-z_][\w.\-]{0,40})[\s\"'=:,()\[\]{}]{1,4}(-?\d{1,18}(?:\.\d+)?(?:[eE][+-]?\d{1,2})?)(?!\w)"
+)
+_WORD = re.compile(r"[A-Za-z_][A-Za-z_]+|\d+")
+_MASKS = str.maketrans("0123456789", "##########")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """numbers: path -> value. strings: path -> text, those of a list joined. words: bucket -> count."""
+
+    numbers: Mapping[str, float]
+    strings: Mapping[str, str]
+    words: Mapping[int, int]
+
+
+def facts_of(job: Job) -> Facts:
+    """The facts of a job, without its history.
+
+    A list of numbers becomes its sum (`path+`), its largest (`path^`) and its length (`path*`). Numbers inside
+    of short strings are kept by place (`path#0`), those of long ones by the word before them (`~word`).
+    """
+    numbers: dict[str, float] = {}
+    strings: dict[str, str] = {}
+    lists: dict[str, list[float]] = {}
+    words: Counter[str] = Counter()
+    leaves = 0
+    for path, text in _leaves(masked_content(job), ""):
+        leaves += 1
+        value = _number(text)
+        if value is None:
+            if path not in strings:
+                strings[path] = text
+            elif len(strings[path]) < _MOST_CHARACTERS:
+                strings[path] += "|" + text
+            for name, inside in _inside(path, text):
+                numbers.setdefault(name, inside)
+        elif "[]" in path:
+            lists.setdefault(path, []).append(value)
+        else:
+            numbers.setdefault(path, value)
+        words.update(_words(path, text))
+    for path, values in lists.items():
+        numbers[path + "+"], numbers[path + "^"], numbers[path + "*"] = sum(values), max(values), len(values)
+    numbers["(leaves)"] = leaves
+    numbers["(characters)"] = sum(map(len, strings.values()))
+    numbers["(lines)"] = sum(text.count("\n") for text in strings.values())
+    return Facts(numbers, strings, _bucketed(words))
+
+
+def hashed(text: str) -> int:
+    """32 bits that are the same on every machine."""
+    return zlib.crc32(text.encode(errors="surrogatepass"))
+
+
+def without_digits(text: str) -> str:
+    """The text with every digit masked: equal for runs that differ in sizes and sample numbers only."""
+    return re.sub("#+", "#", text.translate(_MASKS))
+
+
+def _leaves(value: Value, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{path}.{key}" if path else key)
+    elif isinstance(value, str):
+        yield path, value
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _leaves(inner, path + "[]")
+
+
+def _number(text: str) -> float | None:
+    return _usable(text) if len(text) < 25 and (text[0].isdigit() or text[0] in "-.") else None
+
+
+def _usable(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if abs(value) <= _LARGEST else None  # None for NaN too
+
+
+def _inside(path: str, text: str) -> Iterator[tuple[str, float]]:
+    if len(text) < _SHORT and "[]" not in path:
+        for place, match in zip(range(_MOST_PLACED), _NUMBER.finditer(text), strict=False):
+            if (value := _usable(match.group())) is not None:
+                yield f"{path}#{place}", value
+    else:
+        keyed = _KEYED_NUMBER.finditer(text[:_MOST_CHARACTERS])
+        for _, match in zip(range(_MOST_KEYED), keyed, strict=False):
+            if (value := _usable(match[2])) is not None:
+                yield f"~{match[1].lower()}", value
+
+
+def _words(path: str, text: str) -> list[str]:
+    """The words of a text, its word pairs, and the last name of its path."""
+    words: list[str] = _WORD.findall(text[:_MOST_CHARACTERS])
+    return [*words, *map(" ".join, pairwise(words)), path.rsplit(".", 1)[-1]]
+
+
+def _bucketed(words: Mapping[str, int]) -> dict[int, int]:
+    counts: dict[int, int] = {}
+    for word, count in words.items():
+        bucket = hashed(word) % WORD_BUCKETS
+        counts[bucket] = counts.get(bucket, 0) + count
+    return counts

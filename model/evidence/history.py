@@ -1,0 +1,108 @@
+"""How far past outcomes are followed: a blend of the last value, the last three's median, and the job's own estimate.
+
+The weights depend on how many values there are, whether the configuration changed since the last, and how familiar the
+job is. They are few enough to be fitted on hundreds of runs, and hold nothing that a drift over time could break:
+boosted trees in this place were no better on later runs (docs/decisions.md).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.evidence.columns import LEVELS
+from model.jobs.job import Outcome
+
+#: Past outcomes that are looked at, newest first.
+SHOWN = 5
+
+#: Below this, values are told apart by nothing (a logarithm needs a floor).
+_SMALLEST = 1e-3
+_MOST_COUNTED = 3
+_SAMENESS = {False: 0, True: 1, None: 2}
+#: Familiarity, number of values (1, 2, 3 and more), sameness; then weight of the last value against the median, and of
+#: the job's own estimate against both.
+SHAPE = (LEVELS + 1, _MOST_COUNTED, len(_SAMENESS), 2)
+_LAST = (0.0, 0.5, 1.0)
+_OWN = tuple(np.linspace(0.0, 1.0, 11).tolist())
+_FEWEST = 50
+
+
+def ln(value: float) -> float:
+    """Natural logarithm of a value, raised to the floor."""
+    return float(np.log(max(value, _SMALLEST)))
+
+
+@dataclass(frozen=True)
+class Past:
+    """ln of the last value and of the median of the last three; how many there are, capped; sameness as a number."""
+
+    last: float
+    median: float
+    count: int
+    sameness: int
+
+
+def past_of(history: Sequence[Outcome], target: str) -> Past | None:
+    """What the complete runs of a history say of a target; None where none has it."""
+    runs = [run for run in history if target in run.values and run.complete][:SHOWN]
+    if not runs:
+        return None
+    values = [ln(run.values[target]) for run in runs]
+    count = min(len(values), _MOST_COUNTED)
+    return Past(values[0], float(np.median(values[:3])), count, _SAMENESS[runs[0].same_config])
+
+
+@dataclass(frozen=True)
+class Blend:
+    """weights: [SHAPE]. The default follows the median of the last three and nothing else."""
+
+    weights: NDArray[np.float32]
+
+    def __call__(self, past: Past, estimate: float, familiarity: int) -> float:
+        """Ln of the value that past runs and the job's own estimate (ln; NaN: none) suggest together."""
+        last, own = self.weights[familiarity, past.count - 1, past.sameness].tolist()
+        followed = last * past.last + (1.0 - last) * past.median
+        return float(followed if np.isnan(estimate) else own * estimate + (1.0 - own) * followed)
+
+
+def median_of_three() -> Blend:
+    """Where nothing was learned about histories the last three runs speak for themselves."""
+    return Blend(np.zeros(SHAPE, dtype=np.float32))
+
+
+def fit_blend(
+    pasts: Sequence[Past],
+    estimates: NDArray[np.float64],
+    familiarity: NDArray[np.int64],
+    truth: NDArray[np.float64],
+) -> Blend:
+    """The weights of least mean abs ln error: [N] jobs, estimates and truth in ln.
+
+    A stratum with few jobs takes the weights of all familiarities, or else of all jobs.
+    """
+    known = np.array([[past.last, past.median, past.count - 1, past.sameness] for past in pasts])
+    usable = np.isfinite(estimates) & np.isfinite(truth)
+    last, median, count, sameness = known[usable].T
+    estimates, familiarity, truth = estimates[usable], familiarity[usable], truth[usable]
+    candidates = np.array([(a, b) for a in _LAST for b in _OWN])
+    followed = candidates[:, :1] * last + (1 - candidates[:, :1]) * median
+    guesses = candidates[:, 1:] * estimates + (1 - candidates[:, 1:]) * followed
+    errors = np.abs(guesses - truth)  # [candidates, jobs]
+
+    def best(inside: NDArray[np.bool_], otherwise: NDArray[np.float64]) -> NDArray[np.float64]:
+        if inside.sum() < _FEWEST:
+            return otherwise
+        chosen: NDArray[np.float64] = candidates[errors[:, inside].mean(axis=1).argmin()]
+        return chosen
+
+    weights = np.zeros(SHAPE, dtype=np.float32)
+    everywhere = best(np.ones(len(truth), dtype=bool), np.zeros(2))
+    for runs in range(SHAPE[1]):
+        for same in range(SHAPE[2]):
+            stratum = (count == runs) & (sameness == same)
+            usual = best(stratum, everywhere)
+            for level in range(SHAPE[0]):
+                weights[level, runs, same] = best(stratum & (familiarity == level), usual)
+    return Blend(weights)
