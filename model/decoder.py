@@ -63,8 +63,14 @@ def fastest_dtype() -> torch.dtype:
     """bf16 where the processor multiplies it natively, else fp32 (an emulated bf16 is a hundred times slower)."""
     if torch.cuda.is_available():
         return torch.bfloat16
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if has_bf16(torch.device("cpu")) else torch.float32
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bf16 is multiplied natively there."""
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return device.type == "cuda"
 
 
 def hidden_states(
@@ -88,7 +94,20 @@ def hidden_states(
     return states
 
 
+def layers_of(model: PreTrainedModel) -> torch.nn.ModuleList:
+    """The decoder's layers, first to last."""
+    layers = model.base_model.layers
+    assert isinstance(layers, torch.nn.ModuleList)
+    return layers
+
+
 def number_logits(model: PreTrainedModel, states: torch.Tensor, rows: tuple[int, int]) -> torch.Tensor:
-    """Logits of the number tokens only: [..., hidden] -> [..., rows]."""
+    """Logits of the number tokens only: [..., hidden] -> [..., rows], as the model's own head gives them."""
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    return torch.nn.functional.linear(states, head.weight[rows[0] : rows[1]])
+    first, end = rows
+    bias = getattr(head, "bias", None)
+    logits = torch.nn.functional.linear(
+        states, head.weight[first:end], None if bias is None else bias[first:end]
+    )
+    cap: float | None = getattr(model.config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)

@@ -15,7 +15,7 @@ import torch
 
 from model.prompt import PromptEncoder
 from model.training.corpus import source_weights
-from model.training.examples import Example, Tokens
+from model.training.examples import Example, Tokens, Told
 from model.training.tree import Path, Tree, build, shared_prefix, visible
 
 #: Batches that are drawn together and sorted by size.
@@ -33,7 +33,11 @@ class Mixture:
     #: Share of the records whose targets are also answered one after another, each given those before it.
     joint_share: float = 0.25
     #: Loss weight of each position of the number code; the last digits are mostly noise.
-    position_weights: tuple[float, ...] = (1.0, 1.0, 0.5, 0.25)
+    position_weights: tuple[float, ...] = (1.0, 1.0, 0.8, 0.4)
+    #: Share of the prompts that carry evidence; the others keep the decoder able to answer from text and history.
+    evidence_share: float = 0.85
+    #: Share of those whose evidence comes from experts that do not know the job's group.
+    unknown_share: float = 0.35
 
 
 class Bundles:
@@ -98,36 +102,42 @@ class Bundles:
 
     def _answer_cost(self, example: Example) -> float:
         """Expected nodes beside the text."""
-        answers = self._encoder.code.length * len(example.answers)
-        shown = (
-            self._mixture.history_share * (sum(map(len, example.runs)) * 0.6 + answers) if example.runs else 0
-        )
+        answers: float = self._encoder.code.length * len(example.answers)
+        answers += self._mixture.evidence_share * (len(example.informed.tokens) if example.informed else 0)
+        shown = self._mixture.history_share * (sum(map(len, example.runs)) + answers) if example.runs else 0
         return answers * (1 + self._mixture.joint_share) + shown
 
     def _paths(self, examples: Sequence[Example], number: int) -> list[Path]:
         random = np.random.default_rng([self._seed, 1, number])
         paths: list[Path] = []
+        mixture = self._mixture
         for example in examples:
-            paths += self._answer_paths(example.text, example, random)
-            if example.runs and random.random() < self._mixture.history_share:
-                shown = int(random.integers(1, len(example.runs) + 1))
-                prompt = example.prompt_with_history(self._encoder, shown)
-                paths += self._answer_paths(prompt, example, random)
+            told = None
+            if example.evidence and random.random() < mixture.evidence_share:
+                told = example.evidence[-1 if random.random() < mixture.unknown_share else 0]
+            paths += self._answer_paths(example, told, random, with_history=False)
+            if example.runs and random.random() < mixture.history_share:
+                told = example.informed if random.random() < mixture.evidence_share else None
+                paths += self._answer_paths(example, told, random, with_history=True)
         return paths
 
-    def _answer_paths(self, prompt: Tokens, example: Example, random: np.random.Generator) -> Iterator[Path]:
-        """Each target on a branch of its own, and sometimes all of them in a random chain."""
+    def _answer_paths(
+        self, example: Example, told: Told | None, random: np.random.Generator, *, with_history: bool
+    ) -> Iterator[Path]:
+        """Each target on a branch of its own, and sometimes behind the true values of others."""
         weights = self._mixture.position_weights
-        names = list(example.answers)
-        for name in names:
-            yield Path((*prompt, self._encoder.target_ids[name], *example.answers[name]), weights)
+        prompt = example.prompt(self._encoder, told, with_history=with_history)
+        tails = example.tails(self._encoder, told)
+        for tail in tails.values():
+            yield Path((*prompt, *tail), weights)
+        names = list(tails)
         if len(names) > 1 and random.random() < self._mixture.joint_share:
             random.shuffle(names)
-            chain = prompt
+            given = example.tails(self._encoder, None)
             for position, name in enumerate(names):
-                chain = (*chain, self._encoder.target_ids[name], *example.answers[name])
                 if position:  # the first is the plain branch again
-                    yield Path(chain, weights)
+                    yield Path((*prompt, *tails[name]), weights)
+                prompt = (*prompt, *given[name])
 
 
 @dataclass

@@ -37,9 +37,10 @@ def fit_calibration(
     cases: list[tuple[Record, Query]] = []
     for group in by_source.values():
         for record, example in group[:: max(1, -(-len(group) // per_source))]:
-            prompts = [example.text]
+            told = example.evidence[0] if example.evidence else None
+            prompts = [example.prompt(encoder, told)]
             if example.runs:
-                prompts.append(example.prompt_with_history(encoder))
+                prompts.append(example.prompt(encoder, example.informed, with_history=True))
             cases += [(record, Query(p, tuple(record.targets), (0.1, 0.5, 0.9))) for p in prompts]
     cases.sort(key=lambda case: len(case[1].prompt))
     ratios: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)

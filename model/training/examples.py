@@ -4,18 +4,32 @@ Record --model.jobs.read--> Job --PromptEncoder--> token ids            (the sam
 Record.targets ----------------number code-------> answers
 """
 
+import math
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from model.evidence.expert import Evidence
 from model.jobs import Job, Outcome, read
 from model.prompt import HISTORY_SHOWN, PromptEncoder
 from model.text import full_text
 from model.training.corpus import HistoryIndex, Record, scope_of
+from model.training.held_out import HeldOut
 
 Tokens = tuple[int, ...]
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A piece of evidence as tokens, and per target the ask and its answer where a prompt ends with it."""
+
+    tokens: Tokens
+    answers: dict[str, Tokens]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +38,29 @@ class Example:
 
     text: the prompt without history, shared between equal prompts. runs: one token sequence per past outcome,
     newest first. answers: target name -> the number tokens of the measured value.
+    evidence: what experts that do not know the record say of it, without its history: first those that know its
+    group, then those that do not. informed: what they say with exactly these runs shown.
     """
 
     source: str
     text: Tokens
     runs: tuple[Tokens, ...]
     answers: dict[str, Tokens]
+    evidence: tuple[Told, ...] = ()
+    informed: Told | None = None
 
-    def prompt_with_history(self, encoder: PromptEncoder, shown: int | None = None) -> Tokens:
-        """The prompt with its newest `shown` past outcomes (default: all it has)."""
-        return (*self.text, encoder.history_token, *(token for run in self.runs[:shown] for token in run))
+    def prompt(self, encoder: PromptEncoder, told: Told | None, *, with_history: bool = False) -> Tokens:
+        """The prompt without an ask: its text, its past outcomes if wanted, a piece of evidence if any."""
+        history: Tokens = ()
+        if with_history:
+            history = (encoder.history_token, *(token for run in self.runs for token in run))
+        return (*self.text, *history, *(told.tokens if told else ()))
+
+    def tails(self, encoder: PromptEncoder, told: Told | None) -> dict[str, Tokens]:
+        """Per target the ask and its answer, behind a prompt with that piece of evidence."""
+        if told:
+            return told.answers
+        return {name: (encoder.target_ids[name], *answer) for name, answer in self.answers.items()}
 
 
 def job_of(record: Record) -> Job:
@@ -65,19 +92,54 @@ def examples(
     encoder: PromptEncoder,
     index: HistoryIndex,
     *,
+    held_out: HeldOut | None = None,
     processes: int = 1,
     advance: Callable[[], None] = lambda: None,
 ) -> list[Example]:
-    """One example per record, in order; `advance` is called after each."""
+    """One example per record, in order; `advance` is called after each.
+
+    held_out: what the experts say of each record (`model.training.evidence`); it also tells how many runs to show.
+    """
     known: dict[Tokens, Tokens] = {}
     made = []
     tokens = map_records(_Encode(encoder), records, processes)
-    for record, text in zip(records, tokens, strict=True):
-        runs = tuple(run_tokens(encoder, past) for past in index.history_of(record, limit=HISTORY_SHOWN))
+    for place, (record, text) in enumerate(zip(records, tokens, strict=True)):
+        history = index.history_of(record, limit=HISTORY_SHOWN)
         answers = {name: tuple(encoder.value_ids(value)) for name, value in record.targets.items()}
-        made.append(Example(record.source, known.setdefault(text, text), runs, answers))
+        shared = known.setdefault(text, text)
+        evidence: tuple[Told, ...] = ()
+        informed: Told | None = None
+        if held_out is not None:
+            history = history[: held_out.shown[place]]
+            evidence, informed = _evidence(encoder, record, held_out, place)
+        runs = tuple(run_tokens(encoder, past) for past in history)
+        made.append(Example(record.source, shared, runs, answers, evidence, informed))
         advance()
     return made
+
+
+def _evidence(
+    encoder: PromptEncoder, record: Record, held_out: HeldOut, place: int
+) -> tuple[tuple[Told, ...], Told | None]:
+    """The pieces of evidence of one record without its history, and the one with it; none where nobody estimates."""
+
+    def told(estimates: NDArray[np.float64], familiarity: int) -> Told | None:
+        named = zip(encoder.target_ids, estimates.tolist(), strict=True)
+        values = {name: math.exp(value) for name, value in named if math.isfinite(value)}
+        if not values:
+            return None
+        tokens = tuple(encoder.evidence_ids(Evidence(values, familiarity)))
+        written = encoder.estimates(tokens)
+        answers = {name: tuple(encoder.answer_ids(name, v, written)) for name, v in record.targets.items()}
+        return Told(tokens, answers)
+
+    known = told(held_out.known[place], int(held_out.known_familiarity[place]))
+    unknown = told(held_out.unknown[place], int(held_out.unknown_familiarity[place]))
+    # A target without past values keeps the estimate of the job's own facts, as in `Expert.advise`.
+    moved = held_out.informed[place]
+    informed = np.where(np.isfinite(moved), moved, held_out.informed_own[place])
+    said = tuple(one for one in (known, unknown) if one)
+    return said, told(informed, int(held_out.informed_familiarity[place]))
 
 
 def run_tokens(encoder: PromptEncoder, outcome: Outcome) -> Tokens:

@@ -1,18 +1,20 @@
 """From corpus to checkpoint, in one directory, each stage resumable.
 
-corpus -> tokenizer.json -> examples.pkl -> state.pt (train) -> checkpoint/ (weights, calibration, support)
+corpus -> tokenizer.json -> experts.npz, held_out.npz -> examples.pkl -> state.pt (train) -> checkpoint/
+                                                                        (weights, experts, calibration, support)
 """
 
 import json
 import pickle
+import shutil
 import subprocess
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
+import numpy as np
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -25,16 +27,21 @@ from rich.progress import (
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
-from model.checkpoint import SEEN, Manifest, Support, write_manifest
-from model.decoder import new_decoder
+from model.checkpoint import EXPERTS, SEEN, Manifest, Support, write_manifest
 from model.engines.torch_engine import TorchEngine
 from model.novelty import SeenTrigrams
 from model.numbers import NumberCode
 from model.prompt import PromptEncoder, special_tokens
 from model.targets import DEFAULT_TARGETS
+from model.training.base import base_tokenizer
 from model.training.calibration import fit_calibration
 from model.training.corpus import HistoryIndex, Record, load, scope_of
+from model.training.distributed import World, join
+from model.training.evidence import facts_of_records, fit_experts
 from model.training.examples import Example, examples, map_records, text_of
+from model.training.field_fit import EvidenceSettings
+from model.training.held_out import HeldOut
+from model.training.start import finished_model, starting_model
 from model.training.tokenizer import balanced, train_tokenizer
 from model.training.train import Progress as Step
 from model.training.train import TrainSettings, train
@@ -55,18 +62,24 @@ class RunSettings:
     processes: int = 2
     device: str = "cpu"
     training: TrainSettings = field(default_factory=TrainSettings)
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
 
 
 def run(corpus: Path, directory: Path, settings: RunSettings, console: Console) -> Path:
     """Make a checkpoint from a corpus; returns its directory. Call it again to go on after an interruption."""
     directory.mkdir(parents=True, exist_ok=True)
-    with _progress(console) as progress:
-        records = load_records(corpus, settings)
-        encoder = _encoder(records, directory, settings, progress)
-        prepared = _examples(records, encoder, directory, settings, progress)
+    with join(settings.device, sharded=settings.training.sharded) as world, _progress(console) as progress:
+        with world.main_first():  # one process reads the corpus, the others load what it made
+            records = load_records(corpus, settings)
+            encoder = _encoder(records, directory, settings, progress)
+            held_out = _evidence(records, directory, settings, progress)
+            prepared = _examples(records, encoder, held_out, directory, settings, progress)
         training = [e for r, e in zip(records, prepared, strict=True) if r.split == "train" and e.answers]
         validation = [e for r, e in zip(records, prepared, strict=True) if r.split == "val" and e.answers]
-        model = _train(training, validation, encoder, directory, settings, progress, console)
+        model = _train(training, validation, encoder, directory, settings, progress, console, world)
+    if not world.main:
+        return directory / "checkpoint"
+    model = finished_model(model, settings.training)
     return finish(model, encoder, records, prepared, corpus, directory, settings)
 
 
@@ -86,6 +99,8 @@ def _encoder(
     records: Sequence[Record], directory: Path, settings: RunSettings, progress: Progress
 ) -> PromptEncoder:
     path = directory / "tokenizer.json"
+    if not path.exists() and settings.training.base is not None:
+        base_tokenizer(Path(settings.training.base), DEFAULT_TARGETS, settings.number_code).save(str(path))
     if not path.exists():
         train_only = [r for r in records if r.split == "train"]
         task = progress.add_task("texts for the tokenizer", total=len(train_only))
@@ -107,9 +122,37 @@ def _encoder(
     )
 
 
+def _evidence(
+    records: Sequence[Record], directory: Path, settings: RunSettings, progress: Progress
+) -> HeldOut:
+    """Fit the experts, or load what they said;"""
+    path = directory / "held_out.npz"
+    names = [target.name for target in DEFAULT_TARGETS]
+    if not path.exists():
+        task = progress.add_task("facts", total=len(records))
+        facts = facts_of_records(records, settings.processes, lambda: progress.advance(task))
+        fields = {(r.kind, scope_of(r)) for r in records if r.split == "train"}
+        fitted = progress.add_task("experts", total=len(fields))
+        experts, made = fit_experts(
+            records,
+            facts,
+            names,
+            settings.evidence,
+            processes=settings.processes,
+            advance=lambda: progress.advance(fitted),
+        )
+        (directory / EXPERTS).write_bytes(experts.to_bytes())
+        with path.with_suffix(".new").open("wb") as file:
+            np.savez_compressed(file, **vars(made))
+        path.with_suffix(".new").replace(path)
+    with np.load(path, allow_pickle=False) as stored:
+        return HeldOut(**stored)
+
+
 def _examples(
     records: Sequence[Record],
     encoder: PromptEncoder,
+    held_out: HeldOut,
     directory: Path,
     settings: RunSettings,
     progress: Progress,
@@ -122,7 +165,12 @@ def _examples(
     # A record's history holds train records alone, for val records too: nothing is learned from val.
     index = HistoryIndex(r for r in records if r.split == "train")
     made = examples(
-        records, encoder, index, processes=settings.processes, advance=lambda: progress.advance(task)
+        records,
+        encoder,
+        index,
+        held_out=held_out,
+        processes=settings.processes,
+        advance=lambda: progress.advance(task),
     )
     new = path.with_suffix(".new")
     with new.open("wb") as file:
@@ -139,10 +187,9 @@ def _train(
     settings: RunSettings,
     progress: Progress,
     console: Console,
+    world: World,
 ) -> PreTrainedModel:
-    torch.manual_seed(settings.training.seed)
-    rows = -(-encoder.vocabulary_size // 64) * 64
-    model = new_decoder(settings.training.shape, rows).to(settings.device)  # type: ignore[arg-type]
+    model = starting_model(settings.training, encoder, DEFAULT_TARGETS, settings.number_code)
     task = progress.add_task("training", total=settings.training.steps)
 
     def report(step: Step) -> None:
@@ -154,7 +201,7 @@ def _train(
                 f"{step.tokens_per_second:,.0f} tokens/s"
             )
 
-    return train(model, encoder, training, validation, settings.training, directory, report)
+    return train(model, encoder, training, validation, settings.training, directory, report, world)
 
 
 def finish(
@@ -187,7 +234,8 @@ def finish(
             texts.add(example.text)
             seen.add(example.text)
     (checkpoint / SEEN).write_bytes(seen.to_bytes())
-    engine = TorchEngine(checkpoint, encoder)
+    shutil.copy(directory / EXPERTS, checkpoint / EXPERTS)
+    engine = TorchEngine(checkpoint, encoder, device=settings.device)
     engine.use(model)
     held_out = [(r, e) for r, e in zip(records, prepared, strict=True) if r.split == "val"]
     manifest = Manifest(
@@ -203,7 +251,7 @@ def finish(
             "records": dict(sorted(counts.items())),
             "distinct_prompts": len(texts),
             "sources": _source_commits(corpus),
-            "settings": asdict(settings.training),
+            "settings": settings.training.summary(),
             "parameters": sum(p.numel() for p in model.parameters()),
             "device": settings.device,
             "validation_loss": _last_validation(directory),

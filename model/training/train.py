@@ -1,46 +1,52 @@
-"""The training loop: trees in, number-token loss, AdamW, resumable to the step.
+"""The training loop: trees in, number-token loss, AdamW, on one process or many, resumable to the step.
 
 A run lives in one directory: `settings.json`, `log.jsonl` (a line per log interval), `state.pt` (weights, optimizer,
-step), `loss.png`. A run that finds its state goes on from there with the same settings and sees the same batches as
-one that was never stopped.
+step), `best.pt` (with a patience), `loss.png`. A run that finds its state goes on from there with the same settings and
+sees the same batches as one that was never stopped.
 """
 
+import copy
 import json
-import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch.nn import functional
 from transformers import PreTrainedModel
 
-from model.decoder import Shape, hidden_states, number_logits
+from model.decoder import layers_of
 from model.prompt import PromptEncoder
-from model.training.batches import Batch, Bundles, Mixture, batches, collate
+from model.training.averaging import WeightAverage
+from model.training.batches import Batch, Bundles
+from model.training.distributed import World, keep_gradients_here, spread
 from model.training.examples import Example
+from model.training.feeding import ahead, share_of_batches
+from model.training.loss import Objective, batch_loss
 from model.training.plots import plot_loss
-from model.training.tree import build
+from model.training.settings import TrainSettings, learning_rate
+from model.training.state import (
+    BEST,
+    cut_log,
+    load_state,
+    save_state,
+    set_weights,
+    weights_of,
+    write_whole,
+)
+from model.training.stopping import Stopping
+from model.training.validation import fixed_batches, mean_losses
 
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Everything that decides what a run computes."""
-
-    steps: int = 4000
-    trees_per_batch: int = 6
-    peak_learning_rate: float = 1.5e-3
-    warm_up_steps: int = 100
-    #: Share of the steps over which the learning rate falls to zero at the end.
-    decay_share: float = 0.4
-    weight_decay: float = 0.05
-    gradient_norm: float = 1.0
-    log_every: int = 20
-    validate_every: int = 250
-    seed: int = 1
-    shape: Shape = field(default_factory=Shape)
-    mixture: Mixture = field(default_factory=Mixture)
+__all__ = [
+    "Progress",
+    "TrainSettings",
+    "batch_loss",
+    "learning_rate",
+    "save_state",
+    "train",
+    "validation_batches",
+]
 
 
 @dataclass(frozen=True)
@@ -53,14 +59,6 @@ class Progress:
     validation: dict[str, float] | None
 
 
-def learning_rate(step: int, settings: TrainSettings) -> float:
-    """Linear warm-up, constant, then linear to zero."""
-    warm = min(1.0, (step + 1) / settings.warm_up_steps)
-    decay_from = settings.steps * (1 - settings.decay_share)
-    left = (settings.steps - step) / max(settings.steps - decay_from, 1)
-    return settings.peak_learning_rate * min(warm, left, 1.0)
-
-
 def train(
     model: PreTrainedModel,
     encoder: PromptEncoder,
@@ -69,138 +67,179 @@ def train(
     settings: TrainSettings,
     directory: Path,
     report: Callable[[Progress], None] = lambda _: None,
+    world: World | None = None,
 ) -> PreTrainedModel:
-    """Train until `settings.steps`; returns the model. Interrupt it at any time and call it again."""
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "settings.json").write_text(json.dumps(asdict(settings), indent=1) + "\n")
+    """Train until `settings.steps` or out of patience; returns the model. Interrupt it at any time and call it again.
+
+    world: the processes that train together (None: this one, on the model's device). Each calls this alike with the
+    same model; the main one alone writes, reports and gets the final model, whole even where it was sharded.
+    """
+    world = world or World(next(model.parameters()).device)
     torch.manual_seed(settings.seed)
-    device = next(model.parameters()).device
-    optimizer = _optimizer(model, settings)
-    step = _resume(model, optimizer, directory, device)
-    bundles = Bundles(examples, encoder, settings.mixture, settings.seed)
-    checks = validation_batches(validation, encoder, settings)
-    log = directory / "log.jsonl"
-    _cut_log(log, step)
-    model.train()
-    losses: list[float] = []
-    tokens, since = 0, time.perf_counter()
-    for batch in batches(bundles, encoder, settings.trees_per_batch, skip_batches=step):
-        if step >= settings.steps:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, settings)
-        loss = batch_loss(model, batch, encoder, device)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_norm)
-        optimizer.step()
-        step += 1
-        losses.append(loss.item())
-        tokens += batch.used
-        checking = step % settings.validate_every == 0 or step == settings.steps
-        if checking or step % settings.log_every == 0:
-            speed = tokens / (time.perf_counter() - since)
-            checked = validate(model, checks, encoder, device) if checking else None
-            line = Progress(step, sum(losses) / len(losses), speed, checked)
-            with log.open("a") as file:
-                file.write(json.dumps(asdict(line)) + "\n")
-            if checking:
-                save_state(model, optimizer, step, directory)
-                plot_loss(log, directory / "loss.png")
-            report(line)
-            losses, tokens, since = [], 0, time.perf_counter()
-    return model
+    whole_model = copy.deepcopy(model) if world.sharded and world.main else model
+    if not world.sharded:
+        model.to(world.device)  # type: ignore[arg-type]
+    return _Run(model, encoder, settings, directory, world).until_done(
+        examples, validation, report, whole_model
+    )
 
 
-def batch_loss(
-    model: PreTrainedModel, batch: Batch, encoder: PromptEncoder, device: torch.device
-) -> torch.Tensor:
-    """Weighted mean cross-entropy over the batch's number tokens, softmax over all number tokens."""
-    batch = batch.to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        states = hidden_states(model, batch.tokens, batch.positions, batch.mask)
-        picked = states.flatten(0, 1)[batch.sources]
-        logits = number_logits(model, picked, encoder.number_rows)
-    losses = functional.cross_entropy(logits.float(), batch.labels, reduction="none")
-    return (losses * batch.weights).sum() / batch.weights.sum()
+class _Run:
+    """The state of a training between two steps."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        encoder: PromptEncoder,
+        settings: TrainSettings,
+        directory: Path,
+        world: World,
+    ) -> None:
+        self.model, self.encoder, self.settings = model, encoder, settings
+        self.directory, self.world = directory, world
+        self.objective = Objective(model, encoder, settings.precision)
+        self.parallel = spread(self.objective, layers_of(model), world)
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = _optimizer(self.trained, settings)
+        decay = settings.average_decay if settings.average == "ema" else None
+        self.average = WeightAverage(self.trained, decay)
+        self.stopping = Stopping(settings.patience)
+        state = load_state(model, self.optimizer, directory)
+        self.step = int(state["step"])
+        if "average" in state:
+            self.average.load(state["average"])
+        if "stopping" in state:
+            self.stopping.load(state["stopping"])
+
+    def until_done(
+        self,
+        examples: list[Example],
+        validation: list[Example],
+        report: Callable[[Progress], None],
+        whole_model: PreTrainedModel,
+    ) -> PreTrainedModel:
+        settings, world = self.settings, self.world
+        log = self.directory / "log.jsonl"
+        if world.main:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            (self.directory / "settings.json").write_text(json.dumps(asdict(settings), indent=1) + "\n")
+            cut_log(log, self.step)
+        bundles = Bundles(examples, self.encoder, settings.mixture, settings.seed)
+        feed = share_of_batches(
+            bundles,
+            self.encoder,
+            settings.trees_per_batch,
+            skip=self.step * settings.accumulate * world.size,
+            rank=world.rank,
+            size=world.size,
+        )
+        if world.device.type != "cpu":
+            feed = ahead(feed)
+        checks = validation_batches(validation, self.encoder, settings)
+        self.model.train()
+        losses: list[torch.Tensor] = []
+        nodes, since = 0, time.perf_counter()
+        while self.step < settings.steps and not self.stopping.over:
+            group = [next(feed) for _ in range(settings.accumulate)]
+            losses.append(self._take_step(group))
+            nodes += sum(batch.used for batch in group)
+            checking = self.step % settings.validate_every == 0 or self.step == settings.steps
+            if checking or self.step % settings.log_every == 0:
+                line = self._progress(losses, nodes, since, checks if checking else None)
+                if world.main:
+                    with log.open("a") as file:
+                        file.write(json.dumps(asdict(line)) + "\n")
+                if checking:
+                    self._save(line.validation or {})
+                    if world.main:
+                        plot_loss(log, self.directory / "loss.png")
+                if world.main:
+                    report(line)
+                losses, nodes, since = [], 0, time.perf_counter()
+        return self._finish(whole_model)
+
+    def _take_step(self, group: list[Batch]) -> torch.Tensor:
+        """One optimizer step on a few batches; returns this process's share of the loss."""
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = learning_rate(self.step, self.settings)
+        device, size = self.world.device, self.world.size
+        weight = self.world.sum(torch.stack([batch.weights.sum() for batch in group]).sum()).to(device)
+        self.optimizer.zero_grad(set_to_none=True)
+        shares = []
+        for number, batch in enumerate(group, start=1):
+            last = number == len(group)
+            with nullcontext() if last else keep_gradients_here(self.parallel):
+                share = self.parallel(batch.to(device), weight)
+                (share * size).backward()  # gradients are averaged over the processes
+            shares.append(share.detach())
+        torch.nn.utils.clip_grad_norm_(self.trained, self.settings.gradient_norm)
+        self.optimizer.step()
+        self.step += 1
+        falling = self.step > self.settings.decay_start
+        if self.settings.average == "ema" or (self.settings.average == "tail" and falling):
+            self.average.update()
+        return torch.stack(shares).sum()
+
+    def _progress(
+        self, losses: list[torch.Tensor], nodes: int, since: float, checks: dict[str, list[Batch]] | None
+    ) -> Progress:
+        steps = self.world.sum(torch.stack(losses)).tolist()
+        speed = nodes * self.world.size / (time.perf_counter() - since)
+        checked = None if checks is None else self._validate(checks)
+        return Progress(self.step, sum(steps) / len(steps), speed, checked)
+
+    def _validate(self, checks: dict[str, list[Batch]]) -> dict[str, float]:
+        def loss(batch: Batch) -> torch.Tensor:
+            batch = batch.to(self.world.device)
+            found: torch.Tensor = self.objective(batch, batch.weights.sum())
+            return found
+
+        self.model.train(False)
+        with self.average.applied():
+            found = mean_losses(loss, checks, self.world)
+        self.model.train()
+        return found
+
+    def _save(self, validation: dict[str, float]) -> None:
+        main = self.world.main
+        # The best weights first: killed in between, the run does this validation again.
+        if self.settings.patience is not None and validation and self.stopping.better(self.step, validation):
+            with self.average.applied():
+                best = weights_of(self.model, keep=main)
+                if main:
+                    write_whole(best, self.directory / BEST)
+        extra: dict[str, object] = {"stopping": self.stopping.state()}
+        if self.settings.average != "none":
+            extra["average"] = self.average.state()
+        save_state(self.model, self.optimizer, self.step, self.directory, extra, write=main)
+
+    def _finish(self, whole_model: PreTrainedModel) -> PreTrainedModel:
+        """The best or averaged weights in a model that runs in one process."""
+        if self.settings.patience is not None and self.stopping.best_step:
+            if self.world.main:
+                best = torch.load(self.directory / BEST, map_location="cpu", weights_only=True)
+                set_weights(whole_model, best)
+            return whole_model
+        if self.world.sharded:
+            with self.average.applied():
+                final = weights_of(self.model, keep=self.world.main)
+            if self.world.main:
+                set_weights(whole_model, final)
+        else:
+            self.average.keep()
+        return whole_model
 
 
 def validation_batches(
     examples: list[Example], encoder: PromptEncoder, settings: TrainSettings, per_source: int = 60
 ) -> dict[str, list[Batch]]:
     """Fixed batches of the validation records, without and with their history."""
-    found: dict[str, list[Batch]] = {}
-    for name, share in (("text", 0.0), ("history", 1.0)):
-        mixture = Mixture(**{**asdict(settings.mixture), "history_share": share, "joint_share": 0.0})
-        picked = _spread(examples, per_source, with_runs=share > 0)
-        if not picked:
-            continue
-        bundles = Bundles(picked, encoder, mixture, seed=0)
-        trees = [build(paths) for paths in bundles.one_round()]
-        size = settings.trees_per_batch
-        first, _ = encoder.number_rows
-        found[name] = [collate(trees[i : i + size], first) for i in range(0, len(trees), size)]
-    return found
+    return fixed_batches(examples, encoder, settings.mixture, settings.trees_per_batch, per_source)
 
 
-def _spread(examples: Iterable[Example], per_source: int, *, with_runs: bool) -> list[Example]:
-    """Evenly spaced examples of each source."""
-    by_source: dict[str, list[Example]] = {}
-    for example in examples:
-        if example.runs or not with_runs:
-            by_source.setdefault(example.source, []).append(example)
-    return [e for group in by_source.values() for e in group[:: max(1, math.ceil(len(group) / per_source))]]
-
-
-@torch.no_grad()
-def validate(
-    model: PreTrainedModel, checks: dict[str, list[Batch]], encoder: PromptEncoder, device: torch.device
-) -> dict[str, float]:
-    """Mean loss per number token on the validation batches."""
-    model.train(False)
-    found = {}
-    for name, group in checks.items():
-        total, weight = 0.0, 0.0
-        for batch in group:
-            mass = float(batch.weights.sum())
-            total += float(batch_loss(model, batch, encoder, device)) * mass
-            weight += mass
-        found[name] = total / weight
-    model.train()
-    return found
-
-
-def save_state(model: PreTrainedModel, optimizer: torch.optim.Optimizer, step: int, directory: Path) -> None:
-    """Write state.pt; an interruption leaves the old one or the new one, whole."""
-    new = directory / "state.pt.new"
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, new)
-    new.replace(directory / "state.pt")
-
-
-def _resume(
-    model: PreTrainedModel, optimizer: torch.optim.Optimizer, directory: Path, device: torch.device
-) -> int:
-    path = directory / "state.pt"
-    if not path.exists():
-        return 0
-    state = torch.load(path, map_location=device, weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
-
-
-def _cut_log(log: Path, step: int) -> None:
-    """Drop log lines of steps that a resumed run will do again."""
-    if log.exists():
-        lines = [
-            line for line in log.read_text().splitlines(keepends=True) if json.loads(line)["step"] <= step
-        ]
-        log.write_text("".join(lines))
-
-
-def _optimizer(model: PreTrainedModel, settings: TrainSettings) -> torch.optim.Optimizer:
-    matrices = [p for p in model.parameters() if p.dim() >= 2]
-    vectors = [p for p in model.parameters() if p.dim() < 2]
+def _optimizer(trained: list[torch.nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
+    matrices = [p for p in trained if p.dim() >= 2]
+    vectors = [p for p in trained if p.dim() < 2]
     return torch.optim.AdamW(
         [
             {"params": matrices, "weight_decay": settings.weight_decay},
