@@ -2,7 +2,8 @@
 
 `config.json`, `model.safetensors` and `tokenizer.json` are what transformers and vLLM load as they are. `jobcast.json`
 adds what the predictor needs (targets, number code, canonical-text version, token budget, calibration, support), where
-the weights came from, how well they did, and the sha256 of every file. `seen.bin` is the novelty filter.
+the weights came from, how well they did, and the sha256 of every file. `seen.bin` is the novelty filter, `experts.npz`
+holds the experts whose estimates the decoder reads as evidence.
 Loading verifies the hashes, runs no remote code and reaches no network.
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from model.errors import CheckpointError
+from model.evidence.expert import Experts
 from model.jobs import KINDS
 from model.jobs.job import Job
 from model.novelty import SeenTrigrams
@@ -23,10 +25,11 @@ from model.prompt import Prompt, PromptEncoder
 from model.targets import Target
 from model.text import TEXT_VERSION
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "jobcast.json"
 SEEN = "seen.bin"
-FILES = ("config.json", "model.safetensors", "tokenizer.json", SEEN)
+EXPERTS = "experts.npz"
+FILES = ("config.json", "model.safetensors", "tokenizer.json", SEEN, EXPERTS)
 
 #: kind -> scope -> target -> number of training records.
 Support = dict[str, dict[str, dict[str, int]]]
@@ -84,6 +87,7 @@ class Checkpoint:
             manifest.token_budget,
         )
         self._seen = SeenTrigrams.from_bytes((path / SEEN).read_bytes())
+        self._experts = Experts.from_bytes((path / EXPERTS).read_bytes())
         digest = hashlib.sha256(json.dumps([sorted(hashes.items()), manifest.text_version]).encode())
         #: Identifies weights, tokenizer and text; the calibration may change without it.
         self.version = f"sha256:{digest.hexdigest()}"
@@ -96,12 +100,17 @@ class Checkpoint:
             content = json.loads((path / MANIFEST).read_text())
         except (OSError, ValueError):
             raise CheckpointError(f"no readable {MANIFEST} in the checkpoint directory") from None
+        if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
+            raise CheckpointError(f"{MANIFEST} is not an object that names its files")
         manifest = Manifest.from_json(content)
-        hashes = content.get("files", {})
+        hashes = content["files"]
         for name in FILES:
             if hashes.get(name) != _sha256(path / name):
                 raise CheckpointError(f"{name} is missing or does not match its sha256 in {MANIFEST}")
-        return cls(path, manifest, hashes)
+        try:
+            return cls(path, manifest, hashes)
+        except Exception as error:  # what tokenizers raises has no class of its own
+            raise CheckpointError(f"a file of the checkpoint is malformed: {error}") from error
 
     @property
     def name(self) -> str:
@@ -121,8 +130,8 @@ class Checkpoint:
         return {"version": self.version, "kinds": list(KINDS), **self.manifest.to_json()}
 
     def prompt(self, job: Job) -> Prompt:
-        """Canonical text, history and token ids of a job."""
-        return self.encoder.prompt(job)
+        """Canonical text, history, evidence and token ids of a job."""
+        return self.encoder.prompt(job, self._experts.advise(job))
 
     def support(self, kind: str, scope: str) -> dict[str, int]:
         """Target name -> number of training records of that kind and scope; 0 where there were none."""
@@ -131,7 +140,7 @@ class Checkpoint:
 
     def novelty(self, prompt: Prompt) -> float:
         """Share of the prompt's token trigrams that training never saw: 0 = nothing new, 1 = all new."""
-        return self._seen.novelty(self.encoder.without_history(prompt.ids))
+        return self._seen.novelty(self.encoder.text_part(prompt.ids))
 
     def calibrate(
         self, kind: str, scope: str, target: str, quantiles: Sequence[float], values: Sequence[float]

@@ -1,14 +1,17 @@
-"""Job -> prompt: canonical text, past outcomes and known values as token ids.
+"""Job -> prompt: canonical text, past outcomes, evidence and known values as token ids.
 
-    text ids | <history> run run ... | <target> code (given values) | <target>
+    text ids | <history> run run ... | <evidence> <met:k> code code code | <target> code (given values) | ask
                          run = <run> <age:k> <same> [<cut>] (<target> code)...
+                                       one code per target in the checkpoint's order, <none>... where there is none
 
+The ask is `<target>`, or `<target/estimate>` where the evidence holds an estimate: the answer then is the ratio of the
+value to the estimate as its code decodes. So a decoder that knows nothing yet is as good as the estimate, and all it
+learns is where and how far to depart from it. Estimates can be read back from the ids: equal ids mean equal answers.
 Numbers of five or more figures in the text, and every value of the history, are written in the number code, with the
 very tokens the model answers in: four tokens for a byte count, and an answer near a past outcome is a copy.
 Only this module emits special tokens: text that spells one (`<e+3>`) is encoded as plain characters.
 """
 
-import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -18,18 +21,21 @@ from functools import cached_property
 from tokenizers import Tokenizer
 
 from model.errors import ValueOutOfRange
-from model.jobs.job import Job, Outcome
+from model.evidence.columns import LEVELS
+from model.evidence.expert import Evidence
+from model.jobs.job import AGE_STEPS, Job, Outcome
 from model.numbers import NumberCode
 from model.targets import Target
 from model.text import canonical_text
 
 #: Past outcomes that the prompt shows, newest first; more change little and cost tokens.
 HISTORY_SHOWN = 5
-AGE_STEPS = 16
 
 PAD, HISTORY, RUN, CUT = "<pad>", "<history>", "<run>", "<cut>"
+EVIDENCE, NONE = "<evidence>", "<none>"
 _SAMENESS = {True: "<same>", False: "<changed>", None: "<unknown>"}
 _AGES = tuple(f"<age:{step}>" for step in range(AGE_STEPS))
+_MET = tuple(f"<met:{level}>" for level in range(LEVELS + 1))
 
 #: Standing alone (not part of a name, version or address) and of five or more figures.
 _LONG_NUMBER = re.compile(
@@ -39,15 +45,20 @@ _LONG_NUMBER = re.compile(
 
 def special_tokens(targets: Sequence[Target], code: NumberCode) -> list[str]:
     """Every special token, in the order of their ids from 0; number tokens are last and contiguous."""
-    structure = [PAD, HISTORY, RUN, CUT, *_SAMENESS.values(), *_AGES]
-    names = [target_token(target.name) for target in targets]
+    structure = [PAD, HISTORY, RUN, CUT, *_SAMENESS.values(), *_AGES, EVIDENCE, NONE, *_MET]
+    names = [token(target.name) for token in (target_token, ratio_token) for target in targets]
     numbers = dict.fromkeys(t for position in range(code.length) for t in code.alphabet(position))
     return [*structure, *names, *numbers]
 
 
 def target_token(name: str) -> str:
-    """The token that asks for a target."""
+    """The token that asks for a target, or tells of its value."""
     return f"<{name}>"
+
+
+def ratio_token(name: str) -> str:
+    """The token that asks for the ratio of a target to its estimate."""
+    return f"<{name}/estimate>"
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,7 @@ class PromptEncoder:
         self.code = code
         self.token_budget = token_budget
         self.target_ids = {target.name: self._id(target_token(target.name)) for target in targets}
+        self._ratio_ids = {target.name: self._id(ratio_token(target.name)) for target in targets}
         #: Token id of each symbol, per position of the code.
         self.symbol_ids: tuple[tuple[int, ...], ...] = tuple(
             tuple(self._id(token) for token in code.alphabet(position)) for position in range(code.length)
@@ -80,6 +92,8 @@ class PromptEncoder:
         self._run, self._cut = self._id(RUN), self._id(CUT)
         self._same = {known: self._id(token) for known, token in _SAMENESS.items()}
         self._ages = [self._id(token) for token in _AGES]
+        self._evidence, self._none = self._id(EVIDENCE), self._id(NONE)
+        self._met = [self._id(token) for token in _MET]
 
     @property
     def vocabulary_size(self) -> int:
@@ -97,7 +111,7 @@ class PromptEncoder:
         ids = [identity for position in self.symbol_ids for identity in position]
         return min(ids), max(ids) + 1
 
-    def prompt(self, job: Job) -> Prompt:
+    def prompt(self, job: Job, evidence: Evidence | None = None) -> Prompt:
         """The prompt of a job without target tokens."""
         encoded: dict[str, list[int]] = {}  # fitting has encoded the final text already, unless it was short
         seconds = 0.0
@@ -112,7 +126,7 @@ class PromptEncoder:
         fitted = canonical_text(job, self.token_budget, count)
         if fitted.text not in encoded:
             count(fitted.text)
-        ids = (*encoded[fitted.text], *self.history_ids(job.history))
+        ids = (*encoded[fitted.text], *self.history_ids(job.history), *self.evidence_ids(evidence))
         return Prompt(ids, fitted.text, fitted.left_out_characters, seconds)
 
     def text_ids(self, text: str) -> list[int]:
@@ -137,15 +151,57 @@ class PromptEncoder:
         code = self.code.encode(value)
         return [self.symbol_ids[position][symbol] for position, symbol in enumerate(code)]
 
-    def without_history(self, ids: Sequence[int]) -> Sequence[int]:
-        """The ids of a prompt's text: all before the token that opens the history, which no text can spell."""
-        return ids[: ids.index(self.history_token)] if self.history_token in ids else ids
+    def text_part(self, ids: Sequence[int]) -> Sequence[int]:
+        """The ids of a prompt's text: all before history and evidence, whose first tokens no text can spell."""
+        for token in (self.history_token, self._evidence):
+            if token in ids:
+                return ids[: ids.index(token)]
+        return ids
+
+    def evidence_ids(self, evidence: Evidence | None) -> list[int]:
+        """How familiar the job is and an estimate per target; nothing for no evidence.
+
+        An estimate that the number code cannot write counts as none.
+        """
+        if evidence is None:
+            return []
+        ids = [self._evidence, self._met[evidence.familiarity]]
+        for name in self.target_ids:
+            try:
+                ids += self.value_ids(evidence.values[name])
+            except (KeyError, ValueOutOfRange):
+                ids += [self._none] * self.code.length
+        return ids
+
+    def estimates(self, ids: Sequence[int]) -> dict[str, float]:
+        """Target -> its estimate as written in a prompt's evidence; empty where the prompt ends without any."""
+        length = self.code.length
+        start = len(ids) - 2 - len(self.target_ids) * length
+        if start < 0 or ids[start] != self._evidence:
+            return {}
+        found = {}
+        for place, name in enumerate(self.target_ids):
+            first = start + 2 + place * length
+            tokens = ids[first : first + length]
+            if tokens[0] != self._none:
+                symbols = (self.symbol_ids[position].index(token) for position, token in enumerate(tokens))
+                found[name] = self.code.decode(tuple(symbols))
+        return found
+
+    def ask(self, name: str, estimates: Mapping[str, float]) -> tuple[int, float]:
+        """The token that asks for a target, and what the decoded answer has to be multiplied with."""
+        return (self._ratio_ids[name], estimates[name]) if name in estimates else (self.target_ids[name], 1.0)
+
+    def answer_ids(self, name: str, value: float, estimates: Mapping[str, float]) -> list[int]:
+        """The ask and the number tokens of its true answer. Raises ValueOutOfRange."""
+        token, scale = self.ask(name, estimates)
+        return [token, *self.value_ids(value / scale)]
 
     def history_ids(self, history: Sequence[Outcome]) -> list[int]:
         """Past outcomes, newest first; nothing for none."""
         ids: list[int] = []
         for outcome in history[:HISTORY_SHOWN]:
-            ids += [self._run, self._ages[age_step(outcome.age_seconds)], self._same[outcome.same_config]]
+            ids += [self._run, self._ages[outcome.age_step], self._same[outcome.same_config]]
             if not outcome.complete:
                 ids.append(self._cut)
             ids += self.given_ids(outcome.values)
@@ -158,9 +214,3 @@ class PromptEncoder:
             if name in values:
                 ids += [token, *self.value_ids(values[name])]
         return ids
-
-
-def age_step(seconds: float) -> int:
-    """Ages in doubling steps from an hour on, so that equal requests a minute apart stay equal."""
-    hours = seconds / 3600
-    return 0 if hours < 1 else min(1 + math.floor(math.log2(hours)), AGE_STEPS - 1)

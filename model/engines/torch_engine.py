@@ -35,6 +35,9 @@ class _Row:
 
     query: int
     target: str
+    ask: int
+    #: What the decoded answers are multiplied with.
+    scale: float
     prompt_length: int
     walk: Walk[tuple[float, ...]]
     wanted: list[Prefix] = field(default_factory=list)
@@ -108,8 +111,15 @@ class TorchEngine:
         started = time.perf_counter()
         code = self._encoder.code
         prompts = [[*query.prompt, *self._encoder.given_ids(query.given)] for query in queries]
+        estimates = [self._encoder.estimates(query.prompt) for query in queries]
         rows = [
-            _Row(i, target, len(prompts[i]), quantile_walk(code, query.quantiles))
+            _Row(
+                i,
+                target,
+                *self._encoder.ask(target, estimates[i]),
+                len(prompts[i]),
+                quantile_walk(code, query.quantiles),
+            )
             for i, query in enumerate(queries)
             for target in query.targets
         ]
@@ -126,7 +136,7 @@ class TorchEngine:
         for row in rows:
             slot = filled[row.query]
             filled[row.query] += 1
-            tokens[row.query, slot] = self._encoder.target_ids[row.target]
+            tokens[row.query, slot] = row.ask
             positions[row.query, slot] = row.prompt_length
             visible[row.query, slot, row.prompt_length : slot] = False
             row.slots[()] = slot
@@ -145,7 +155,7 @@ class TorchEngine:
         values: list[dict[str, tuple[float, ...]]] = [{} for _ in queries]
         for row in rows:
             assert row.result is not None
-            values[row.query][row.target] = row.result
+            values[row.query][row.target] = tuple(row.scale * value for value in row.result)
         return [Forecast(v, prefilled - started, done - prefilled, len(queries)) for v in values]
 
     def _place(self, rows: Sequence[_Row], offset: int) -> int:

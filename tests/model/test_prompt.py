@@ -4,9 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.evidence.columns import LEVELS
+from model.evidence.expert import Evidence
 from model.jobs import Outcome, read
+from model.jobs.job import AGE_STEPS
 from model.novelty import SeenTrigrams
-from model.prompt import AGE_STEPS, HISTORY_SHOWN, age_step, special_tokens
+from model.prompt import HISTORY_SHOWN, special_tokens
 from model.targets import DEFAULT_TARGETS
 from tests.model.jobs_fixtures import CONFIGS, encoder, jobs_of
 
@@ -58,7 +61,7 @@ def test_the_history_follows_the_text_newest_first() -> None:
     ]
     assert list(shown[len(bare) :]) == expected
     assert one.value_ids(318.0) == expected[5:9]
-    assert one.without_history(shown) == one.without_history(bare) == bare
+    assert one.text_part(shown) == one.text_part(bare) == bare
     assert one.history_ids([]) == []
 
 
@@ -71,8 +74,36 @@ def test_only_the_newest_outcomes_are_shown() -> None:
 @given(st.floats(0, 1e10), st.floats(0, 1e10))
 def test_ages_go_in_logarithmic_steps(a: float, b: float) -> None:
     low, high = sorted((a, b))
-    assert 0 <= age_step(low) <= age_step(high) < AGE_STEPS
-    assert age_step(86400.0) == age_step(86460.0)
+    assert 0 <= Outcome({}, low).age_step <= Outcome({}, high).age_step < AGE_STEPS
+    assert Outcome({}, 86400.0).age_step == Outcome({}, 86460.0).age_step
+
+
+def test_the_evidence_stands_last_with_one_code_per_target() -> None:
+    one = encoder()
+    job = jobs_of("nextflow")[0].with_history([Outcome({"runtime_seconds": 318.0}, 3600.0)])
+    values = {"runtime_seconds": 60.0, "cpu_cores": 2.0, "unknown_target": 1.0}
+    bare, shown = one.prompt(job).ids, one.prompt(job, Evidence(values, 3)).ids
+    assert shown[: len(bare)] == bare
+    found = list(shown[len(bare) :])
+    length = one.code.length
+    assert found[2 : 2 + length] == one.value_ids(60.0)
+    assert len(set(found[2 + length : 2 + 2 * length])) == 1  # no estimate of the memory
+    assert found[2 + 2 * length :] == one.value_ids(2.0)
+    assert one.text_part(shown) == one.text_part(bare)
+    assert one.text_part(one.prompt(job.with_history([]), Evidence(values, 3)).ids) == one.text_part(bare)
+
+
+def test_evidence_always_has_the_same_length_and_tells_how_familiar_the_job_is() -> None:
+    one = encoder()
+    assert one.evidence_ids(None) == []
+    levels = [one.evidence_ids(Evidence({}, level)) for level in range(LEVELS + 1)]
+    assert len({ids[1] for ids in levels}) == LEVELS + 1
+    # What the number code cannot write counts as no estimate.
+    for value in (1e300, -1.0):
+        assert one.evidence_ids(Evidence({"runtime_seconds": value}, 0)) == levels[0]
+    assert len(one.evidence_ids(Evidence({"cpu_cores": 0.0}, 0))) == len(levels[0])
+    first, end = one.number_rows
+    assert not any(first <= identity < end for identity in levels[0])
 
 
 def test_given_values_are_written_in_the_order_of_the_targets() -> None:

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
-from model.checkpoint import FILES, MANIFEST, Checkpoint
+from model.checkpoint import EXPERTS, FILES, MANIFEST, Checkpoint
 from model.engines.base import Query
 from model.engines.torch_engine import TorchEngine
 from model.evaluation import latency
+from model.evidence.columns import LEVELS
+from model.evidence.expert import Experts, field_of
 from model.jobs import read
 from model.jobs.job import Outcome
+from tests.model.jobs_fixtures import jobs_of
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "ci.yml"
@@ -45,6 +48,28 @@ def test_support_says_what_github_actions_records_hold(checkpoint: Checkpoint) -
     assert whole_runs["runtime_seconds"] > 1000
     assert whole_runs["peak_memory_bytes"] == 0
     assert set(checkpoint.support("github-actions", "job").values()) == {0}
+
+
+def test_every_trained_field_has_an_expert_that_advises(checkpoint: Checkpoint) -> None:
+    """The small jobs of the tests, of every kind and scope that enough training records had."""
+    experts = Experts.from_bytes((checkpoint.path / EXPERTS).read_bytes())
+    advised = set()
+    for kind, scopes in checkpoint.manifest.support.items():
+        for scope, counts in scopes.items():
+            trained = {name for name, records in counts.items() if records >= 100}
+            if not trained:
+                continue
+            assert field_of(kind, "workflow" if scope == "workflow" else "job") in experts.by_field
+            for job in jobs_of(kind):
+                if job.scope == scope:
+                    evidence = experts.advise(job)
+                    assert evidence is not None
+                    assert trained <= set(evidence.values), (kind, scope)
+                    assert all(math.isfinite(v) and v > 0 for v in evidence.values.values())
+                    assert 0 <= evidence.familiarity <= LEVELS
+                    advised.add((kind, scope))
+    assert ("github-actions", "workflow") in advised
+    assert len(advised) >= 10
 
 
 def test_the_example_gets_ordered_finite_quantiles(checkpoint: Checkpoint, engine: TorchEngine) -> None:
