@@ -6,9 +6,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUN    ?= runs/default
-STEPS  ?= 3000
+# The shipped checkpoint first; then those that differ by their training seed alone.
+CHECKPOINTS ?= model/checkpoints/default
 
-.PHONY: help serve test check ci smoke train train-gpu evaluate bench clean
+.PHONY: help serve test check ci smoke train train-gpu benchmark bench clean
 .DELETE_ON_ERROR:
 
 help:  ## list the commands
@@ -32,15 +33,20 @@ smoke: $(VENV)/.serve  ## start the service, send the README's request, check th
 
 ci: check smoke  ## everything that guards the main job
 
+# First the text alone, then what the experts say of each job: the order in which the shipped checkpoint learned it.
 train: $(VENV)/.dev  ## train the default checkpoint on this CPU (resumes; needs the corpus)
-	$(BIN)/python -m model.training --directory $(RUN) --steps $(STEPS) --install model/checkpoints/default
+	$(BIN)/python -m model.training --directory $(RUN)-text --evidence-share 0 --steps 3000
+	mkdir -p $(RUN) && cp -n $(RUN)-text/tokenizer.json $(RUN)-text/experts.npz \
+	  $(RUN)-text/held_out.npz $(RUN)-text/examples.pkl $(RUN)
+	$(BIN)/python -m model.training --directory $(RUN) --base $(RUN)-text/checkpoint --learning-rate 1e-3 \
+	  --steps 2000 --install model/checkpoints/default
 
-train-gpu: $(VENV)/.dev  ## the same recipe on a CUDA device, larger batches and more steps
+train-gpu: $(VENV)/.dev  ## on a CUDA device from scratch in one go, larger batches and more steps
 	$(BIN)/python -m model.training --directory $(RUN)-gpu --steps 20000 --trees-per-batch 48 \
 	  --device cuda --install model/checkpoints/default
 
-evaluate: $(VENV)/.dev  ## measure the checkpoint beside the baselines: docs/evaluation.md (needs the corpus)
-	$(BIN)/python -m model.evaluation
+benchmark: $(VENV)/.dev  ## measure CHECKPOINTS beside the baselines: docs/benchmark.md (needs the corpus)
+	$(BIN)/jobcast evaluate $(CHECKPOINTS:%=--checkpoint %)
 
 bench: $(VENV)/.dev  ## latency beside bare prefill and beside generate(); fails where a ratio is missed
 	$(BIN)/python -m model.evaluation.latency --output docs/latency.json

@@ -1,4 +1,4 @@
-"""The `jobcast` command: serve the model, or ask it about a file without a server."""
+"""The `jobcast` command: serve the model, ask it about a file without a server, or measure it."""
 
 import asyncio
 import sys
@@ -70,6 +70,25 @@ def predict(
         typer.echo(dump(answer).decode())
     else:
         _print(answer)
+
+
+@cli.command(
+    add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def evaluate(context: typer.Context) -> None:
+    """Measure checkpoints beside the baselines on the corpus; `jobcast evaluate --help` lists the options."""
+    try:
+        from model.evaluation.__main__ import command
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] in ("app", "model"):
+            raise
+        typer.echo(
+            f"jobcast: evaluate needs the package {missing.name}, which the service does not: "
+            "pip install 'jobcast[evaluate]'",
+            err=True,
+        )
+        raise typer.Exit(2) from None
+    command(context.args, prog_name="jobcast evaluate")
 
 
 async def _predict(settings: Settings, ask: Ask) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`python -m model.evaluation`, what `make evaluate` runs."""
+"""`python -m model.evaluation` and `jobcast evaluate`: what `make benchmark` runs."""
 
 from importlib import import_module
 from pathlib import Path
@@ -9,37 +9,50 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model.checkpoint import record_evaluation
-from model.evaluation.boosting import BoostingOptions
+from model.evaluation import report
 from model.evaluation.forecast import Forecaster
 from model.evaluation.results import manifest_summary
 from model.evaluation.run import Options, run
+from model.evaluation.suite import BaselineOptions
 from model.text import TEXT_VERSION
 from model.training.corpus import CorpusMissing, corpus_directory, load
-from model.training.examples import text_of
+from model.training.examples import job_of, text_of
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
+_DEFAULT_CHECKPOINT = _REPOSITORY / "model" / "checkpoints" / "default"
 #: Exit status where there is no corpus to evaluate on.
 NO_CORPUS = 2
 
+command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
+
+@command.command()
 def main(
-    checkpoint: Annotated[Path, typer.Option(help="Checkpoint directory.")] = (
-        _REPOSITORY / "model" / "checkpoints" / "default"
-    ),
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Checkpoint directory, default the shipped one; repeatable: the first is reported, "
+            "the others differ by their training seed."
+        ),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Corpus directory; default $JOBCAST_DATA.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="Only these sources; repeatable.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Records per source and test split.")] = 600,
-    seed: Annotated[int, typer.Option(help="Seed of the sample and of LightGBM.")] = 0,
-    per_source: Annotated[int, typer.Option(min=1, help="LightGBM's train records per source.")] = 12_000,
-    rounds: Annotated[int, typer.Option(min=1, help="LightGBM's boosting rounds.")] = 600,
-    threads: Annotated[int, typer.Option(min=1, help="LightGBM's threads.")] = 2,
+    seed: Annotated[int, typer.Option(help="Seed of sample, bootstrap and baselines.")] = 0,
+    per_source: Annotated[int, typer.Option(min=1, help="Learned baselines' train records per source.")] = (
+        BaselineOptions.per_source
+    ),
+    rounds: Annotated[int, typer.Option(min=1, help="Boosting rounds.")] = BaselineOptions.rounds,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the baselines.")] = BaselineOptions.threads,
     output: Annotated[Path, typer.Option(help="Where the report goes.")] = _REPOSITORY / "docs",
     runs: Annotated[Path, typer.Option(help="Where predictions are kept.")] = (
         _REPOSITORY / "runs" / "evaluation"
     ),
-    baselines_only: Annotated[bool, typer.Option(help="Fit and keep the baselines; no report.")] = False,
+    baselines_only: Annotated[
+        bool, typer.Option("--baselines-only", help="Fit and keep the baselines; no report.")
+    ] = False,
 ) -> None:
-    """Measure the checkpoint and the baselines on the test splits; write evaluation.md, .json and plots."""
+    """Measure checkpoints and baselines on the test splits; write benchmark.md, .json and plots."""
     console = Console()
     directory = data or corpus_directory()
     if directory is None:
@@ -50,23 +63,27 @@ def main(
     except CorpusMissing as missing:
         console.print(f"{missing}. Nothing was evaluated.")
         raise typer.Exit(NO_CORPUS) from None
+    except ValueError as unknown:
+        raise typer.BadParameter(str(unknown), param_hint="--source") from None
     options = Options(
         output=output,
         runs=runs,
         limit=limit,
         seed=seed,
         text_version=TEXT_VERSION,
-        boosting=BoostingOptions(per_source=per_source, rounds=rounds, threads=threads, seed=seed),
+        baselines=BaselineOptions(per_source=per_source, rounds=rounds, threads=threads, seed=seed),
     )
-    forecaster = None if baselines_only else _forecaster(checkpoint)
+    checkpoints = checkpoint or [_DEFAULT_CHECKPOINT]
+    forecasters = [] if baselines_only else [_forecaster(path) for path in checkpoints]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
-        results = run(records, text_of, forecaster, options, progress)
+        results = run(records, text_of, job_of, forecasters, options, progress)
     if results is None:
         console.print(f"baselines are in {runs}")
         return
-    record_evaluation(checkpoint, manifest_summary(results))
-    console.print(f"wrote {output / 'evaluation.md'}")
+    if not source:  # a look at some sources says nothing about the checkpoint as a whole
+        record_evaluation(checkpoints[0], manifest_summary(results))
+    console.print(f"wrote {output / report.PAGE}")
 
 
 def _forecaster(checkpoint: Path) -> Forecaster:
@@ -77,4 +94,4 @@ def _forecaster(checkpoint: Path) -> Forecaster:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command()

@@ -1,62 +1,83 @@
-"""What anyone could predict without a model: the kind's median, and the last runs of the same job."""
+"""What anyone could predict without a model: medians of like jobs, the last runs of the same job, the request.
 
-from collections.abc import Iterable, Sequence
+All answer for one target as ln of its value; NaN where they have nothing to say.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
 
-from model.evaluation.cells import QUANTILES, TARGETS, Cell
-from model.evaluation.metrics import MEDIAN, FloatArray, ln_values
+from model.evaluation.metrics import FloatArray, ln_values
 from model.jobs.job import Outcome
 from model.training.corpus import Record
 
-KIND_MEDIAN = "kind-median"
-LAST_THREE = "last-3-of-key"
-_MIDDLE = QUANTILES.index(MEDIAN)
+#: The field of a configuration that says which part of the work a record is, by the formats that have one.
+_STAGES = ("bitbake_task", "task", "job", "component_kind", "method", "metric", "compiler", "arch")
 
 
-class KindMedian:
-    """Empirical quantiles of the kind's train records; its family's or everyone's where it has none."""
+def stage_of(record: Record) -> str:
+    """The part of its group's work that a record is: stage, task, method; "" where it has none."""
+    if stage := record.context.get("stage"):
+        return str(stage)
+    if not isinstance(record.config, dict):
+        return ""
+    return " ".join(str(record.config[key]) for key in _STAGES if record.config.get(key))
 
-    def __init__(self, train: Iterable[Record]) -> None:
-        values: dict[tuple[str, str, str], list[float]] = {}
+
+class Medians:
+    """Median of the train records that are most like a record, at the first level that train holds.
+
+    levels: of "key", "stage of group", "stage", "group", "kind", "source", most specific first.
+    """
+
+    KIND = ("kind", "source")
+    KEY = ("key", "stage of group", "stage", "group", *KIND)
+
+    def __init__(self, train: Iterable[Record], target: str, levels: Sequence[str]) -> None:
+        self._levels = levels
+        values: dict[tuple[str, ...], list[float]] = {}
         for record in train:
-            for target, value in record.targets.items():
-                for level, name in _levels(record):
-                    values.setdefault((level, name, target), []).append(value)
-        self._quantiles = {
-            key: np.exp(np.quantile(ln_values(np.array(found), key[2]), QUANTILES))
-            for key, found in values.items()
+            if target in record.targets:
+                for place in _places(record, levels):
+                    values.setdefault(place, []).append(record.targets[target])
+        self._medians = {
+            place: float(np.median(ln_values(np.array(found), target))) for place, found in values.items()
         }
 
-    def predict(self, cell: Cell) -> FloatArray:
-        """[cases, targets, quantiles] in the targets' units; NaN for a target that no train record has."""
-        rows = [[self._of(case.record, target) for target in TARGETS] for case in cell.cases]
-        return np.array(rows, dtype=np.float64).reshape(len(cell.cases), len(TARGETS), len(QUANTILES))
-
-    def _of(self, record: Record, target: str) -> FloatArray:
-        for level, name in _levels(record):
-            if (level, name, target) in self._quantiles:
-                return self._quantiles[level, name, target]
-        return np.full(len(QUANTILES), np.nan)
-
-
-def _levels(record: Record) -> tuple[tuple[str, str], ...]:
-    return ("kind", record.kind), ("family", record.family), ("all", "")
+    def predict(self, records: Sequence[Record]) -> FloatArray:
+        """Ln of the median [records]."""
+        return np.array(
+            [
+                next((self._medians[p] for p in _places(r, self._levels) if p in self._medians), np.nan)
+                for r in records
+            ],
+            dtype=np.float64,
+        )
 
 
-def last_three(cell: Cell, fallback: FloatArray) -> FloatArray:
-    """Median of the last three outcomes of the key, else the fallback's median. No interval: NaN.
+def _places(record: Record, levels: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    stage = stage_of(record)
+    named = {
+        "key": (record.source, record.key),
+        "stage of group": (record.source, record.group, stage),
+        "stage": (record.source, stage or None),
+        "group": (record.source, record.group),
+        "kind": (record.source, record.kind),
+        "source": (record.source,),
+    }
+    for level in levels:
+        if None not in named[level]:
+            yield level, *map(str, named[level])
 
-    fallback and result: [cases, targets, quantiles] in the targets' units.
-    """
-    answer = np.full_like(fallback, np.nan)
-    answer[..., _MIDDLE] = fallback[..., _MIDDLE]
-    for row, case in enumerate(cell.cases):
-        for column, target in enumerate(TARGETS):
-            if past := past_values(case.history, target):
-                answer[row, column, _MIDDLE] = np.median(past)
-    return answer
+
+def last_values(histories: Sequence[Sequence[Outcome]], target: str, *, count: int) -> FloatArray:
+    """Ln of the median of the newest `count` outcomes that measured the target [histories]."""
+    past = [past_values(history, target, count=count) for history in histories]
+    return np.array(
+        [np.median(ln_values(np.array(values), target)) if values else np.nan for values in past],
+        dtype=np.float64,
+    )
 
 
 def past_values(history: Sequence[Outcome], target: str, *, count: int = 3) -> list[float]:

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from model.evaluation.metrics import FloatArray
+from model.evaluation.metrics import FloatArray, LabelArray
 from model.jobs.job import Outcome
 from model.targets import DEFAULT_TARGETS
 from model.training.corpus import HistoryIndex, Record
 
 TARGETS = tuple(target.name for target in DEFAULT_TARGETS)
-QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 TEST_SPLITS = ("test_seen", "test_unseen")
 
 # openroad's `facts_before_stage` are known mid-flow only: the corpus asks for numbers without them as well.
@@ -49,6 +49,14 @@ class Cell:
         """Measured values [cases] in the target's unit; NaN where not measured."""
         return np.array([case.record.targets.get(target, np.nan) for case in self.cases])
 
+    def groups(self) -> LabelArray:
+        """The corpus group of each case [cases]: averages go over groups first."""
+        return np.array([case.record.group for case in self.cases], dtype=np.str_)
+
+    def inputs(self) -> LabelArray:
+        """A digest of what is known of each case before its run [cases], histories aside."""
+        return np.array([input_digest(case.record) for case in self.cases], dtype=np.str_)
+
     def has_history(self, target: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """For each case [cases]: does its history hold this target?"""
         return np.array(
@@ -65,6 +73,12 @@ class Cell:
         return content.hexdigest()
 
 
+def input_digest(record: Record) -> str:
+    """Equal for records of equal kind, configuration and context."""
+    text = json.dumps([record.kind, record.config, record.context], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
 def cells_of(records: Sequence[Record], index: HistoryIndex, *, limit: int, seed: int) -> list[Cell]:
     """The test cells in order of source and split, each with at most `limit` records."""
     found = sorted({(r.source, r.split) for r in records if r.split in TEST_SPLITS})
@@ -79,11 +93,11 @@ def _views(
     cell = Cell(source, source, available[0].family, split, len(available), cases)
     yield cell
     if source == "openroad":
-        bare = tuple(Case(_without_facts(case.record), case.history) for case in cases)
+        bare = tuple(Case(without_facts(case.record), case.history) for case in cases)
         yield replace(cell, name=BEFORE_THE_FLOW, cases=bare, counts=False)
 
 
-def _without_facts(record: Record) -> Record:
+def without_facts(record: Record) -> Record:
     return replace(record, config=_FACTS.sub("", record.config)) if isinstance(record.config, str) else record
 
 

@@ -1,92 +1,151 @@
-"""Features of the tabular baseline: what is readable from the canonical text without a language model.
+"""Features of the tabular baselines: what is known of a job before its run, without a language model.
 
-text -> TF-IDF of words and word pairs -> truncated SVD
-text -> the numbers behind its most frequent keys
-kind, stage -> one-hot
-history -> last value, median of the last three, how many, age, same configuration
+canonical text -> TF-IDF of words and word pairs -> truncated SVD
+canonical text -> the numbers behind its most frequent keys; the short values of its most frequent keys
+job            -> its graph and tree (`graph_features`)
+record         -> group, stage, key of the recurring job
+history        -> last value, median of the last three, how many, age, same configuration
 """
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import sparse
+from numpy.typing import NDArray
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.preprocessing import OneHotEncoder
 
-from model.evaluation.baselines import past_values
+from model.evaluation.baselines import past_values, stage_of
+from model.evaluation.graph_features import graph_features
 from model.evaluation.metrics import FloatArray, ln_values
-from model.jobs.job import Outcome
+from model.evaluation.text_values import labels_of, numbers_of
+from model.jobs.job import Job, Outcome
 from model.training.corpus import Record
 
 TextOf = Callable[[Record], str]
+JobOf = Callable[[Record], Job]
 
-_NUMBER = re.compile(
-    r"([A-Za-z_][\w.\-]{0,60})[\s\"'=:()\[\]{},]{1,4}(-?\d{1,18}(?:\.\d+)?(?:[eE][+-]?\d{1,2})?)(?!\w)"
-)
+#: Single figures count, other than by default: `stage: 3`.
+_WORD = r"\b\w+\b"
+#: A key counts as frequent where at least this share of the texts has it.
+_FREQUENT = 0.01
+
 HISTORY_COLUMNS = 5
+
+#: Numbers and labels of each text, by name.
+_Facts = list[tuple[dict[str, float], dict[str, str]]]
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """Upper limits: words and word pairs, SVD components, number columns, label columns."""
+
+    vocabulary: int = 20_000
+    components: int = 32
+    numbers: int = 200
+    labels: int = 16
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """Features of n records.
+
+    words: sparse float32 [n, vocabulary], TF-IDF; meaning: float32 [n, components], its SVD;
+    numbers: float32 [n, columns], signed logarithms, NaN where a record has no such number;
+    labels: objects [n, columns], short texts, "" where a record has no such label.
+    """
+
+    words: Any
+    meaning: NDArray[np.float32]
+    numbers: NDArray[np.float32]
+    labels: NDArray[np.object_]
+
+    def rows(self, index: NDArray[np.int64]) -> "Table":
+        """The same features of some of the records."""
+        return replace(
+            self,
+            words=self.words[index],
+            meaning=self.meaning[index],
+            numbers=self.numbers[index],
+            labels=self.labels[index],
+        )
 
 
 class TextFeatures:
-    """Fitted on the train records; then any record becomes one sparse row."""
+    """Fitted on the train records of one source; then any of its records becomes a row of a Table."""
 
-    def __init__(self, text_of: TextOf, *, components: int, vocabulary: int, numbers: int, seed: int) -> None:
+    def __init__(self, text_of: TextOf, job_of: JobOf, options: FeatureOptions) -> None:
         self._text_of = text_of
-        self._components = components
-        self._number_count = numbers
-        self._words = TfidfVectorizer(
-            ngram_range=(1, 2), min_df=3, max_features=vocabulary, sublinear_tf=True, dtype=np.float32
-        )
-        self._seed = seed
-        self._places: dict[str, int] = {}
-        # A stage that a handful of records have says nothing that splits well; unknown ones share its column.
-        self._labels = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=20, dtype=np.float32)
+        self._job_of = job_of
+        self._options = options
+        self._words: TfidfVectorizer | None = None
+        self._svd: TruncatedSVD | None = None
+        self._numbers: list[str] = []
+        self._labels: list[str] = []
 
     def fit(self, records: Sequence[Record]) -> "TextFeatures":
-        """Learn vocabulary, components, keys and labels from each distinct text once."""
-        texts = sorted({self._text_of(record) for record in records})
-        counted = Counter(key for text in texts for key, _ in numbers_of(text))
-        frequent = sorted(counted, key=lambda key: (-counted[key], key))[: self._number_count]
-        self._places = {key: place for place, key in enumerate(frequent)}
-        words = self._words.fit_transform(texts)
-        components = max(1, min(self._components, words.shape[1] - 1))
-        self._svd = TruncatedSVD(components, n_iter=3, random_state=self._seed).fit(words)
-        self._labels.fit(_labels(records))
+        """Learn vocabulary, components and columns."""
+        self.fit_transform(records)
         return self
 
-    def transform(self, records: Sequence[Record]) -> Any:
-        """Sparse float32 matrix [records, features]."""
-        all_texts = [self._text_of(record) for record in records]
-        texts = sorted(set(all_texts))  # runs of a job share their text: read each text once
-        place = {text: row for row, text in enumerate(texts)}
-        rows = [place[text] for text in all_texts]
-        meaning = self._svd.transform(self._words.transform(texts)).astype(np.float32)
-        distinct = sparse.hstack([sparse.csr_matrix(meaning), self._numbers(texts)]).tocsr()
-        return sparse.hstack([distinct[rows], self._labels.transform(_labels(records))]).tocsr()
+    def fit_transform(self, records: Sequence[Record]) -> Table:
+        """Learn from each distinct text once, and return the rows of these records."""
+        first = self._first_of_text(records)
+        self._words = TfidfVectorizer(
+            ngram_range=(1, 2),
+            token_pattern=_WORD,
+            min_df=min(2, len(first)),
+            max_features=self._options.vocabulary,
+            sublinear_tf=True,
+            dtype=np.float32,
+        )
+        words = self._words.fit_transform(first)
+        components = max(1, min(self._options.components, min(words.shape) - 1))
+        with np.errstate(invalid="ignore"):  # equal words everywhere: no variance to explain
+            self._svd = TruncatedSVD(components, n_iter=3, random_state=self._options.seed).fit(words)
+        facts = self._facts(first)
+        self._numbers = _columns([numbers for numbers, _ in facts], self._options.numbers)
+        self._labels = _columns([labels for _, labels in facts], self._options.labels)
+        return self._table(records, first, words, self._svd.transform(words), facts)
 
-    def _numbers(self, texts: Sequence[str]) -> Any:
-        rows, columns, values = [], [], []
-        for row, text in enumerate(texts):
-            for key, value in numbers_of(text):
-                if key in self._places:
-                    rows.append(row)
-                    columns.append(self._places[key])
-                    # An absent key is 0 in a sparse matrix; one more keeps a written 0 apart from it.
-                    values.append(np.copysign(np.log1p(abs(value)) + 1.0, value))
-        shape = (len(texts), len(self._places))
-        return sparse.csr_matrix((np.array(values, np.float32), (rows, columns)), shape=shape)
+    def transform(self, records: Sequence[Record]) -> Table:
+        """One row per record. Raises RuntimeError before `fit`."""
+        if self._words is None or self._svd is None:
+            raise RuntimeError("features before their fit")
+        first = self._first_of_text(records)
+        words = self._words.transform(first)
+        return self._table(records, first, words, self._svd.transform(words), self._facts(first))
 
+    def _table(
+        self, records: Sequence[Record], first: Mapping[str, Record], words: Any, meaning: Any, facts: _Facts
+    ) -> Table:
+        place = {text: row for row, text in enumerate(first)}
+        index = np.array([place[self._text_of(record)] for record in records], dtype=np.int64)
+        numbers = np.full((len(first), len(self._numbers)), np.nan, dtype=np.float32)
+        labels = np.full((len(first), len(self._labels)), "", dtype=np.object_)
+        for row, (values, names) in enumerate(facts):
+            numbers[row] = [_signed_ln(values[key]) if key in values else np.nan for key in self._numbers]
+            labels[row] = [names.get(key, "") for key in self._labels]
+        identity = np.array([(r.group, stage_of(r), r.key or "") for r in records], dtype=np.object_)
+        table = Table(words, meaning.astype(np.float32), numbers, labels).rows(index)
+        return replace(table, labels=np.hstack([identity, table.labels]))
 
-def numbers_of(text: str) -> Iterator[tuple[str, float]]:
-    """The key before each number, and the number: the first one of every key."""
-    seen: set[str] = set()
-    for match in _NUMBER.finditer(text):
-        if (key := match[1].lower()) not in seen:
-            seen.add(key)
-            yield key, float(match[2])
+    def _first_of_text(self, records: Sequence[Record]) -> dict[str, Record]:
+        # Runs of a job share their text: each text is read once.
+        first: dict[str, Record] = {}
+        for record in records:
+            first.setdefault(self._text_of(record), record)
+        return first
+
+    def _facts(self, first: Mapping[str, Record]) -> _Facts:
+        found = []
+        for text, record in first.items():
+            graph = {f"graph: {name}": value for name, value in graph_features(self._job_of(record)).items()}
+            found.append(({**graph, **dict(numbers_of(text))}, labels_of(text)))
+        return found
 
 
 def history_features(histories: Sequence[Sequence[Outcome]], target: str) -> FloatArray:
@@ -111,5 +170,19 @@ def history_features(histories: Sequence[Sequence[Outcome]], target: str) -> Flo
     return rows
 
 
-def _labels(records: Sequence[Record]) -> list[tuple[str, str]]:
-    return [(record.kind, str(record.context.get("stage"))) for record in records]
+def _columns(found: Sequence[Mapping[str, float]] | Sequence[Mapping[str, str]], limit: int) -> list[str]:
+    """The most frequent keys, without those that say the same in every text."""
+    counts: Counter[str] = Counter()
+    values: dict[str, set[float | str]] = {}
+    for row in found:
+        for key, value in row.items():
+            counts[key] += 1
+            values.setdefault(key, set()).add(value)
+    enough = max(2.0, _FREQUENT * len(found))
+    # A key that some texts lack says something even if its value is always the same.
+    telling = [k for k, n in counts.items() if n >= enough and (len(values[k]) > 1 or n < len(found))]
+    return sorted(telling, key=lambda key: (-counts[key], key))[:limit]
+
+
+def _signed_ln(value: float) -> float:
+    return float(np.copysign(np.log1p(abs(value)), value))

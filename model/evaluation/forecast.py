@@ -10,6 +10,10 @@ from model.evaluation.metrics import FloatArray
 from model.jobs.job import Outcome
 from model.training.corpus import Record
 
+#: The model's two methods: on the configuration alone, and with the past outcomes of the same job.
+JOBCAST = "jobcast"
+JOBCAST_HISTORY = "jobcast + history"
+
 
 class Forecaster(Protocol):
     """Answers for records as the service would, histories included."""

@@ -11,17 +11,33 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from model.evaluation import plots, report
-from model.evaluation.baselines import KIND_MEDIAN, LAST_THREE, KindMedian, last_three
-from model.evaluation.boosting import BoostingOptions
+from model.evaluation import plots, ratio_plots, report
 from model.evaluation.cells import TEST_SPLITS, Cell, cells_of
-from model.evaluation.features import TextOf
-from model.evaluation.forecast import Forecaster
-from model.evaluation.metrics import FloatArray
-from model.evaluation.results import JOBCAST_HISTORY, Results, evaluate
+from model.evaluation.features import JobOf, TextOf
+from model.evaluation.forecast import JOBCAST_HISTORY, Forecaster
+from model.evaluation.methods import LAST_THREE, LIGHTGBM_HISTORY, REQUESTED
+from model.evaluation.noise import floors
+from model.evaluation.results import BAR_WITHOUT, WITHOUT, BaselineNames, Results
+from model.evaluation.scheduling import report as scheduling
+from model.evaluation.scoring import Run, evaluate
 from model.evaluation.store import Store
-from model.evaluation.stored import boosted, forecasts
+from model.evaluation.stored import forecasts
+from model.evaluation.suite import (
+    BASELINES,
+    BASELINES_WITH_HISTORY,
+    BaselineOptions,
+    baselines,
+    chosen_parameters,
+)
 from model.training.corpus import HistoryIndex, Record
+
+#: The bar on jobs that ran before is the better of two: what a user has, and what a user would build.
+NAMES = BaselineNames(
+    without=BASELINES,
+    informed=BASELINES_WITH_HISTORY,
+    informed_bars=(LAST_THREE, LIGHTGBM_HISTORY),
+    requested=REQUESTED,
+)
 
 
 @dataclass(frozen=True)
@@ -33,51 +49,65 @@ class Options:
     limit: int = 600
     seed: int = 0
     text_version: int = 0
-    boosting: BoostingOptions = field(default_factory=BoostingOptions)
+    baselines: BaselineOptions = field(default_factory=BaselineOptions)
 
 
 def run(
     records: Sequence[Record],
     text_of: TextOf,
-    forecaster: Forecaster | None,
+    job_of: JobOf,
+    forecasters: Sequence[Forecaster],
     options: Options,
     progress: Progress,
 ) -> Results | None:
-    """Evaluate and write the report and its plots; without a forecaster only store the baselines."""
+    """Evaluate and write the report and its plots; without a forecaster only store the baselines.
+
+    forecasters: the default checkpoint first, then those that differ by their training seed.
+    """
     cells = cells_of(records, HistoryIndex(records), limit=options.limit, seed=options.seed)
     store = Store(options.runs)
     read = _remembering(text_of)
-    train = [record for record in records if record.split == "train"]
-    val = [record for record in records if record.split == "val"]
-    found: dict[str, Sequence[FloatArray]] = {}
-    found |= _simple_baselines(train, cells)
-    found |= boosted(train, val, read, cells, store, options.boosting, progress)
-    if forecaster is None:
+    found = dict(baselines(records, read, job_of, cells, store, options.baselines, progress))
+    floor = floors(records, cells, read, store)
+    if not forecasters:
         return None
-    found |= forecasts(forecaster, read, cells, store, progress)
-    measured = _measured(records, cells, forecaster.version, options)
-    results = evaluate(cells, found, measured)
-    report.write(results, options.output)
-    plots.write(cells, found, results, JOBCAST_HISTORY, options.output / "img")
+    first, *others = [forecasts(one, read, cells, store, progress) for one in forecasters]
+    found |= first
+    checkpoints = [forecaster.version for forecaster in forecasters]
+    gains = scheduling.gains(cells, found, records)
+    results = evaluate(
+        Run(
+            cells=cells,
+            predictions=found,
+            others=others,
+            names=NAMES,
+            floors=floor,
+            checkpoints=checkpoints,
+            seed=options.seed,
+            measured=_measured(records, cells, checkpoints[0], options),
+            chosen=chosen_parameters(store),
+            gains=gains,
+        )
+    )
+    images = options.output / "img"
+    plots.write(cells, found, results, JOBCAST_HISTORY, images)
+    ratio_plots.ratios(results["answers"][WITHOUT], BAR_WITHOUT, images / "ratios.png")
+    ratio_plots.frontier(options.output / "frontier.json", images / "frontier.png")
+    scheduling.plot(gains, images)
+    report.write(results, options.output, scheduling.render(gains))
     return results
 
 
 def _remembering(text_of: TextOf) -> TextOf:
-    texts: dict[int, str] = {}  # by identity: the records outlive the run
+    # By identity; the record is kept beside its text, since the identity of one that is gone may come back.
+    texts: dict[int, tuple[Record, str]] = {}
 
     def remembered(record: Record) -> str:
         if id(record) not in texts:
-            texts[id(record)] = text_of(record)
-        return texts[id(record)]
+            texts[id(record)] = record, text_of(record)
+        return texts[id(record)][1]
 
     return remembered
-
-
-def _simple_baselines(train: Sequence[Record], cells: Sequence[Cell]) -> dict[str, Sequence[FloatArray]]:
-    kind_median = KindMedian(train)
-    medians = [kind_median.predict(cell) for cell in cells]
-    last = [last_three(cell, values) for cell, values in zip(cells, medians, strict=True)]
-    return {KIND_MEDIAN: medians, LAST_THREE: last}
 
 
 def _measured(
@@ -93,8 +123,8 @@ def _measured(
         },
         "dates_of_the_tests": _dates(records),
         "limit_per_source_and_split": options.limit,
-        "seed_of_the_sample": options.seed,
-        "LightGBM": options.boosting.parameters(),
+        "seed_of_the_sample_and_of_the_draws": options.seed,
+        "baselines": options.baselines.parameters(),
     }
 
 

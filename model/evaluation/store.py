@@ -16,6 +16,11 @@ class Store:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
+    @property
+    def directory(self) -> Path:
+        """Where everything lies."""
+        return self._directory
+
     def get(self, method: str, cell: str, parameters: Mapping[str, object]) -> FloatArray | None:
         """What was stored under exactly these parameters, else None."""
         path = self._path(method, cell, parameters)

@@ -1,37 +1,38 @@
-"""Cells, baselines, the run and its report on a small synthetic corpus with an obvious rule."""
+"""Cells, the run, its report and the command on a small synthetic corpus with an obvious rule."""
 
+import builtins
 import copy
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from rich.console import Console
 from rich.progress import Progress
 from typer.testing import CliRunner
 
-from model.evaluation import plots, report
-from model.evaluation.__main__ import main
-from model.evaluation.baselines import KIND_MEDIAN, LAST_THREE, KindMedian, last_three
-from model.evaluation.boosting import LIGHTGBM, LIGHTGBM_HISTORY, Boosting, BoostingOptions
-from model.evaluation.cells import BEFORE_THE_FLOW, QUANTILES, TARGETS, Cell, cells_of, sampled
-from model.evaluation.features import history_features, numbers_of
-from model.evaluation.results import JOBCAST, JOBCAST_HISTORY, METHODS, Results
+from app.cli import cli
+from model.evaluation import plots, ratio_plots, report
+from model.evaluation import run as harness
+from model.evaluation.__main__ import command
+from model.evaluation.cells import BEFORE_THE_FLOW, Cell, cells_of, sampled
+from model.evaluation.forecast import JOBCAST, JOBCAST_HISTORY
+from model.evaluation.methods import KIND_MEDIAN, LAST_THREE, REQUESTED
+from model.evaluation.results import BAR_WITHOUT, WITH, WITHOUT, Results, manifest_summary, number
 from model.evaluation.run import Options, run
 from model.evaluation.store import Store
-from model.jobs.job import Outcome
+from model.evaluation.suite import BaselineOptions
+from model.jobs.job import Job, Outcome
 from model.training.corpus import HistoryIndex, Record
 
-RUNTIME = TARGETS.index("runtime_seconds")
-MIDDLE = QUANTILES.index(0.5)
-SMALL = BoostingOptions(
-    per_source=300, rounds=60, leaves=7, components=4, numbers=10, learning_rate=0.2, threads=1
-)
+HELP = ["evaluate", "--help"]
+
+#: Baselines that need no fit: those that do have tests of their own.
+QUICK = BaselineOptions(only=(KIND_MEDIAN, REQUESTED, LAST_THREE), threads=1)
 
 
 def a_record(number: int, source: str, split: str) -> Record:
@@ -65,6 +66,14 @@ def text_of(record: Record) -> str:
     return json.dumps([record.config, record.context], sort_keys=True)
 
 
+def job_of(record: Record) -> Job:
+    """The author asked for ten minutes, but for the jobs of an odd size."""
+    assert isinstance(record.config, dict)
+    odd = int(str(record.config.get("size", 1))) % 2
+    asked = {} if odd else {"runtime_seconds": 600.0}
+    return Job(kind=record.kind, scope="job", name="a job", body={}, requested=asked)
+
+
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
     return [a_record(n, source, split_of(n)) for source in ("c3o", "julia") for n in range(330)]
@@ -78,9 +87,9 @@ def cells(records: list[Record]) -> list[Cell]:
 class Oracle:
     """A forecaster that knows the truth up to a factor, and counts what it is asked."""
 
-    version = "oracle-1"
-
-    def __init__(self) -> None:
+    def __init__(self, version: str = "oracle-1", factor: float = 1.5) -> None:
+        self.version = version
+        self.factor = factor
         self.asked: list[tuple[str, int]] = []
 
     def forecast(
@@ -92,7 +101,7 @@ class Oracle:
     ) -> Iterator[dict[str, tuple[float, ...]]]:
         for record, history in zip(records, histories, strict=True):
             self.asked.append((record.id, len(history)))
-            factor = 1.1 if history else 1.5
+            factor = 1.1 if history else self.factor
             yield {
                 target: tuple(
                     record.targets.get(target, 1.0) * factor * 4 ** (tau - 0.5) for tau in quantiles
@@ -101,22 +110,43 @@ class Oracle:
             }
 
 
-def evaluated(records: list[Record], directory: Path, forecaster: Oracle | None) -> Results | None:
-    options = Options(output=directory / "docs", runs=directory / "runs", boosting=SMALL)
+def evaluated(records: list[Record], directory: Path, *forecasters: Oracle) -> Results | None:
+    options = Options(output=directory / "docs", runs=directory / "runs", baselines=QUICK)
     with Progress(console=Console(file=io.StringIO())) as progress:
-        return run(records, text_of, forecaster, options, progress)
+        return run(records, text_of, job_of, forecasters, options, progress)
+
+
+class Scheduling:
+    """What a scheduler gains has tests of its own: here, that it is asked, drawn and shown."""
+
+    @staticmethod
+    def gains(
+        cells: Sequence[Cell], predictions: Mapping[str, object], records: Sequence[Record]
+    ) -> dict[str, object]:
+        return {"methods": sorted(predictions), "cells": len(cells)}
+
+    @staticmethod
+    def render(gains: Mapping[str, object]) -> str:
+        return f"## What a scheduler gains\n\nSeen in {gains['cells']} cells."
+
+    @staticmethod
+    def plot(gains: Mapping[str, object], directory: Path) -> None:
+        (directory / "gains.png").write_bytes(b"drawn")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def scheduling() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(harness, "scheduling", Scheduling)
+        yield
 
 
 @pytest.fixture(scope="module")
 def finished(records: list[Record], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results]:
     directory = tmp_path_factory.mktemp("evaluation")
-    results = evaluated(records, directory, Oracle())
+    results = evaluated(records, directory, Oracle(), Oracle("oracle-2", 1.7), Oracle("oracle-3", 1.3))
     assert results is not None
     return directory, results
-
-
-def mean_error(cell: Cell, predicted: np.ndarray) -> float:
-    return float(np.abs(np.log(predicted / cell.truth("runtime_seconds"))).mean())
 
 
 def test_a_sample_is_the_same_in_any_order_and_grows_with_its_limit(records: list[Record]) -> None:
@@ -151,59 +181,6 @@ def test_openroad_is_also_seen_without_what_is_known_only_mid_flow() -> None:
     assert full.digest() != bare.digest()
 
 
-def test_kind_median_falls_back_to_the_family_then_to_everything(cells: list[Cell]) -> None:
-    one = a_record(0, "c3o", "train")
-    train = [replace(one, targets={"runtime_seconds": value}) for value in (1.0, 10.0, 100.0)]
-    baseline = KindMedian(train)
-    assert baseline.predict(cells[0])[0, RUNTIME, MIDDLE] == pytest.approx(10.0)
-    relative = replace(one, kind="never seen")
-    stranger = replace(relative, family="never seen")
-    elsewhere = KindMedian([*train, replace(stranger, kind="x", targets={"runtime_seconds": 1e6})])
-    for record, median in ((relative, 10.0), (stranger, 10.0**1.5)):
-        case = replace(cells[0].cases[0], record=replace(record, family=record.family.replace("seen", "s")))
-        found = elsewhere.predict(replace(cells[0], cases=(case,)))[0]
-        assert found[RUNTIME, MIDDLE] == pytest.approx(median)
-        assert np.isnan(found[TARGETS.index("cpu_cores")]).all()
-
-
-def test_last_three_takes_the_median_of_the_newest_and_else_falls_back(cells: list[Cell]) -> None:
-    history = tuple(Outcome({"runtime_seconds": v}, age_seconds=1.0) for v in (5.0, 1.0, 9.0, 1000.0, 1000.0))
-    cases = (replace(cells[0].cases[0], history=history), cells[0].cases[1])
-    fallback = np.full((2, len(TARGETS), len(QUANTILES)), 7.0)
-    answer = last_three(replace(cells[0], cases=cases), fallback)
-    assert answer[:, RUNTIME, MIDDLE].tolist() == [5.0, 7.0]
-    assert answer[0, TARGETS.index("cpu_cores"), MIDDLE] == 7.0
-    assert np.isnan(answer[..., 0]).all()
-
-
-def test_numbers_are_read_with_the_key_before_them() -> None:
-    text = '{"size": 12, "rate": -1.5e3, "size": 99}\nexport CORE_UTILIZATION = 40\nversion v2x sha a1b2'
-    assert dict(numbers_of(text)) == {"size": 12.0, "rate": -1500.0, "core_utilization": 40.0}
-
-
-def test_history_features_are_those_of_the_target() -> None:
-    past = [
-        Outcome({"cpu_cores": 3.0}, 10.0, True),
-        Outcome({"runtime_seconds": math.e}, 99.0, False),
-        Outcome({"runtime_seconds": math.e**3}, 200.0, True),
-    ]
-    known, unknown = history_features([past, ()], "runtime_seconds")
-    assert known.tolist() == pytest.approx([1.0, 2.0, 2.0, math.log(100.0), 0.0])
-    assert unknown[2] == 0
-    assert np.isnan(unknown[[0, 1, 3, 4]]).all()
-
-
-def test_boosting_learns_the_rule_from_text_and_numbers(records: list[Record], cells: list[Cell]) -> None:
-    train, val = ([r for r in records if r.split == split] for split in ("train", "val"))
-    boosting = Boosting(train, val, text_of, SMALL)
-    fitted = boosting.fit("runtime_seconds", with_history=False)
-    assert fitted is not None
-    predicted = fitted.predict(cells[0])
-    assert mean_error(cells[0], predicted[:, MIDDLE]) < 0.25
-    assert (np.diff(predicted[:, [0, MIDDLE, -1]], axis=1) >= 0).all()
-    assert boosting.fit("cpu_cores", with_history=True) is None
-
-
 def test_what_is_stored_comes_back_only_under_the_same_parameters(tmp_path: Path) -> None:
     store = Store(tmp_path)
     values = np.array([[1.0, np.nan]])
@@ -216,87 +193,140 @@ def test_what_is_stored_comes_back_only_under_the_same_parameters(tmp_path: Path
 
 
 def test_every_method_is_scored_on_the_same_records(finished: tuple[Path, Results]) -> None:
-    cells = finished[1]["cells"]
-    assert [(c["name"], c["split"], c["n"]) for c in cells] == [
+    results = finished[1]
+    assert [(c["name"], c["split"], c["n"]) for c in results["cells"]] == [
         ("c3o", "test_seen", 30),
         ("c3o", "test_unseen", 20),
         ("julia", "test_seen", 30),
         ("julia", "test_unseen", 20),
     ]
-    for cell in cells:
-        assert tuple(finished[1]["methods"]) == METHODS
+    assert results["methods"] == [JOBCAST, JOBCAST_HISTORY, KIND_MEDIAN, REQUESTED, LAST_THREE]
+    for cell in results["cells"]:
         assert {scores["n"] for scores in cell["scores"].values()} == {cell["n"]}
-        assert cell["scores"][JOBCAST]["mean_abs_ln"] == pytest.approx(math.log(1.5), abs=1e-4)
+        assert number(cell, JOBCAST, "mean_abs_ln") == pytest.approx(math.log(1.5), abs=1e-4)
         expected = 1.1 if cell["source"] == "julia" else 1.5
-        assert cell["scores"][JOBCAST_HISTORY]["mean_abs_ln"] == pytest.approx(math.log(expected), abs=1e-4)
-        assert cell["scores"][LIGHTGBM]["coverage"] is not None
-        assert cell["scores"][LAST_THREE]["coverage"] is None
+        assert number(cell, JOBCAST_HISTORY, "mean_abs_ln") == pytest.approx(math.log(expected), abs=1e-4)
+        assert number(cell, JOBCAST, "crps") is not None
+    partly = results["cells"][0]["scores"][REQUESTED]
+    assert 0 < int(str(partly["answered"])) < 30
+    assert number(results["cells"][0], REQUESTED, "mean_abs_ln") is None
 
 
-def test_history_helps_where_jobs_recur(finished: tuple[Path, Results]) -> None:
-    julia = next(c for c in finished[1]["cells"] if c["name"] == "julia")
-    error = {method: float(str(scores["mean_abs_ln"])) for method, scores in julia["scores"].items()}
-    assert error[LAST_THREE] < 0.2 < 1.0 < error[KIND_MEDIAN]
-    assert error[LIGHTGBM_HISTORY] < 0.2
+def test_the_questions_are_answered_per_source_and_per_family(finished: tuple[Path, Results]) -> None:
+    answers = finished[1]["answers"]
+    cell = finished[1]["cells"][0]
+    ours, theirs = (number(cell, method, "mean_abs_ln") for method in (JOBCAST, KIND_MEDIAN))
+    assert ours is not None
+    assert theirs is not None
+    row = answers[WITHOUT]["comparisons"][0]
+    assert (row["name"], row["baseline"], row["groups"]) == ("c3o", KIND_MEDIAN, 2)
+    assert row["ratio"] == pytest.approx(ours / theirs, abs=1e-4)
+    by_place = {(v["family"], v["split"]): v for v in answers[WITHOUT]["verdicts"]}
+    workflow = by_place["workflow", "test_seen"]
+    assert (workflow["figure"], workflow["met"]) == (row["ratio"], True)
+    # julia was named as noise: its family has no other source, and so no figure.
+    assert by_place["ci", "test_seen"]["figure"] is None
+    assert by_place["ci", "test_seen"]["apart"] == ["julia"]
+    (seen, _) = answers[WITH]["verdicts"]
+    assert seen["sources"] == ["julia"]
+    assert [r["baseline"] for r in answers[WITH]["comparisons"]] == [LAST_THREE] * 2
 
 
-def test_ratios_are_geometric_means_over_sources(finished: tuple[Path, Results]) -> None:
-    summary = finished[1]["summary"][0]
-    cell = next(c for c in finished[1]["cells"] if c["family"] == summary["family"])
-    ours, theirs = (float(str(cell["scores"][m]["mean_abs_ln"])) for m in (JOBCAST, KIND_MEDIAN))
-    assert summary["ratios"][f"{JOBCAST} / {KIND_MEDIAN}"] == pytest.approx(ours / theirs, abs=1e-4)
+def test_further_checkpoints_only_enter_the_headlines(finished: tuple[Path, Results]) -> None:
+    results = finished[1]
+    assert results["checkpoints"] == ["oracle-1", "oracle-2", "oracle-3"]
+    first = results["headlines"][0]
+    logs = [round(math.log(factor), 4) for factor in (1.5, 1.7, 1.3)]
+    assert first["error"]["runtime_seconds"] == pytest.approx(logs, abs=1e-4)
+    mean = sum(logs) / 3
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in logs) / 2)
+    assert first["spread"]["runtime_seconds"] == pytest.approx([mean, deviation], abs=1e-4)
+    assert results["measured"]["checkpoint"] == "oracle-1"
 
 
 def test_the_report_is_written_again_byte_for_byte(finished: tuple[Path, Results], tmp_path: Path) -> None:
     directory, results = finished
-    stored = json.loads((directory / "docs" / "evaluation.json").read_text())
-    report.write(stored, tmp_path)
-    for name in ("evaluation.md", "evaluation.json"):
+    stored = json.loads((directory / "docs" / "benchmark.json").read_text())
+    report.write(stored, tmp_path, Scheduling.render(stored["gains"]))
+    for name in ("benchmark.md", "benchmark.json"):
         assert (tmp_path / name).read_bytes() == (directory / "docs" / name).read_bytes()
     plots.calibration(results, JOBCAST_HISTORY, tmp_path / "calibration.png")
-    drawn = directory / "docs" / "img" / "calibration.png"
-    assert (tmp_path / "calibration.png").read_bytes() == drawn.read_bytes()
+    ratio_plots.ratios(results["answers"][WITHOUT], BAR_WITHOUT, tmp_path / "ratios.png")
+    for name in ("calibration.png", "ratios.png"):
+        assert (tmp_path / name).read_bytes() == (directory / "docs" / "img" / name).read_bytes()
     assert (directory / "docs" / "img" / "predicted-vs-true.png").stat().st_size > 10_000
+    assert (directory / "docs" / "img" / "gains.png").exists()
 
 
-def test_the_report_names_what_is_missed(finished: tuple[Path, Results]) -> None:
+def test_the_report_says_what_is_met_what_is_missed_and_over_how_many_seeds(
+    finished: tuple[Path, Results],
+) -> None:
     results = copy.deepcopy(finished[1])
-    good = report.render(results)
-    assert f"{JOBCAST} beats {KIND_MEDIAN} in 4 of 4 family x target x split cells; missed: none." in good
-    results["summary"][0]["ratios"][f"{JOBCAST} / {KIND_MEDIAN}"] = 1.25
+    good = report.render(results, "## Gains\n\nMuch.", "A note.\n")
+    met = "- without history: 2 of 2 cells met (2 within the bar, 2 without a source above 1); missed: none."
+    assert met in good
+    assert "over 3 checkpoints" in good
+    assert "## What was missed, why, and what was tried\n\nA note." in good
+    assert "## Gains\n\nMuch." in good
+    verdict = results["answers"][WITHOUT]["verdicts"][-2]
+    assert (verdict["family"], verdict["split"]) == ("workflow", "test_seen")
+    verdict.update(figure=0.5, worst_ratio=1.25, met=False)
+    results["checkpoints"] = results["checkpoints"][:1]
     missed = report.render(results)
-    assert f"{JOBCAST} beats {KIND_MEDIAN} in 3 of 4" in missed
-    assert "missed: ci runtime_seconds test_seen (1.250)." in missed
-    assert "**1.25**" in missed
+    assert "1 of 2 cells met (2 within the bar, 1 without a source above 1)" in missed
+    assert "missed: workflow runtime test_seen (0.50; c3o 1.25)." in missed
+    assert "**missed**" in missed
+    assert "over 1 checkpoint" in missed
+    assert "Fewer than 3 were given" in missed
+    assert "What was missed, why" not in missed
+
+
+def test_notes_by_hand_are_taken_into_the_page(finished: tuple[Path, Results], tmp_path: Path) -> None:
+    (tmp_path / "benchmark-notes.md").write_text("Tried *this*.\n")
+    report.write(finished[1], tmp_path)
+    assert "and what was tried\n\nTried *this*.\n" in (tmp_path / "benchmark.md").read_text()
+
+
+def test_the_frontier_is_drawn_where_there_are_candidates(tmp_path: Path) -> None:
+    candidates, plot = tmp_path / "frontier.json", tmp_path / "frontier.png"
+    assert not ratio_plots.frontier(candidates, plot)
+    rows = [
+        {"name": name, "parameters": 6_000_000, "latency_ms": latency, "error": error}
+        for name, latency, error in (("a", 5.0, 0.7), ("b", 9.0, 0.6))
+    ]
+    candidates.write_text(json.dumps(rows))
+    assert ratio_plots.frontier(candidates, plot)
+    assert plot.stat().st_size > 5_000
+
+
+def test_a_manifest_gets_errors_figures_and_coverage(finished: tuple[Path, Results]) -> None:
+    summary = manifest_summary(finished[1])
+    place = "workflow/test_seen/runtime_seconds"
+    errors, ratios, coverage = (summary[name] for name in ("mean_abs_ln", "ratios", "coverage"))
+    assert isinstance(errors, dict)
+    assert isinstance(ratios, dict)
+    assert isinstance(coverage, dict)
+    assert errors[place][JOBCAST] == pytest.approx(math.log(1.5), abs=1e-4)
+    assert 0 < ratios[place] < 1
+    assert ratios["recurring sources/test_seen/runtime_seconds"] > 0
+    assert coverage[place] == pytest.approx(1.0)  # its interval always holds the truth
+    json.dumps(summary)
 
 
 def test_a_second_run_asks_nothing_again_and_another_checkpoint_asks_only_the_model(
-    records: list[Record], finished: tuple[Path, Results], monkeypatch: pytest.MonkeyPatch
+    records: list[Record], tmp_path: Path
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("the baselines were fitted again")
-
-    monkeypatch.setattr("model.evaluation.stored.Boosting", refuse)
+    few = [record for record in records if record.source == "julia"]
+    first = evaluated(few, tmp_path, Oracle())
+    pages = [(tmp_path / "docs" / name).read_bytes() for name in ("benchmark.md", "benchmark.json")]
     again = Oracle()
-    assert evaluated(records, finished[0], again) == finished[1]
+    assert evaluated(few, tmp_path, again) == first
     assert again.asked == []
-    other = Oracle()
-    other.version = "oracle-2"
-    evaluated(records, finished[0], other)
-    assert len(other.asked) == 100 + 50  # all without history, and those with one once more
+    assert [(tmp_path / "docs" / n).read_bytes() for n in ("benchmark.md", "benchmark.json")] == pages
+    other = Oracle("oracle-2")
+    evaluated(few, tmp_path, other)
+    assert len(other.asked) == 50 + 50  # all without history, and those with one once more
     assert sum(1 for _, past in other.asked if past) == 50
-
-
-def test_texts_of_a_changed_reader_refit_the_baseline(
-    records: list[Record], finished: tuple[Path, Results], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise RuntimeError("fitted again")
-
-    monkeypatch.setattr("model.evaluation.stored.Boosting", refuse)
-    monkeypatch.setitem(globals(), "text_of", lambda record: str(record.config))
-    with pytest.raises(RuntimeError, match="fitted again"):
-        evaluated(records, finished[0], Oracle())
 
 
 def test_texts_of_a_changed_reader_ask_the_model_again(
@@ -310,17 +340,53 @@ def test_texts_of_a_changed_reader_ask_the_model_again(
     assert len(again.asked) == 50
 
 
-def test_without_a_corpus_the_command_says_so_and_exits_with_2(tmp_path: Path) -> None:
-    app = typer.Typer()
-    app.command()(main)
-    result = CliRunner().invoke(app, ["--data", str(tmp_path), "--output", str(tmp_path / "docs")])
-    assert result.exit_code == 2
-    assert "JOBCAST_DATA" in result.output
+def test_texts_are_kept_beside_the_records_that_they_were_read_from() -> None:
+    remembered = harness._remembering(lambda record: str(record.config))
+    # Records that come and go may share an identity: each must get its own text.
+    texts = [remembered(replace(a_record(0, "c3o", "train"), config=f"text {n}")) for n in range(50)]
+    assert texts == [f"text {n}" for n in range(50)]
+
+
+def test_without_a_corpus_the_commands_say_so_and_exit_with_2(tmp_path: Path) -> None:
+    arguments = ["--data", str(tmp_path), "--output", str(tmp_path / "docs")]
+    for app, given in ((command, arguments), (cli, ["evaluate", *arguments])):
+        result = CliRunner().invoke(app, given)
+        assert result.exit_code == 2
+        assert "JOBCAST_DATA" in result.output
     assert not (tmp_path / "docs").exists()
+
+
+def test_an_unknown_source_is_named_with_those_that_there_are(tmp_path: Path) -> None:
+    (tmp_path / "gha.jsonl.xz").touch()
+    result = CliRunner().invoke(command, ["--data", str(tmp_path), "--source", "nowhere"])
+    assert result.exit_code == 2
+    assert "nowhere" in result.output
+    assert "it has gha" in result.output
+
+
+def test_both_commands_list_the_same_options() -> None:
+    shown = [CliRunner().invoke(app, given).output for app, given in ((command, ["--help"]), (cli, HELP))]
+    for option in ("--checkpoint", "--source", "--limit", "--seed", "--runs", "--baselines-only"):
+        assert all(option in text for text in shown)
+
+
+def test_without_the_extra_the_command_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def missing(name: str, *rest: object, **more: object) -> object:
+        if name == "model.evaluation.__main__":
+            raise ModuleNotFoundError("No module named 'lightgbm'", name="lightgbm")
+        return real(name, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    result = CliRunner().invoke(cli, HELP)
+    assert result.exit_code == 2
+    assert "needs the package lightgbm" in result.output
+    assert "pip install 'jobcast[evaluate]'" in result.output
 
 
 def test_without_a_forecaster_only_the_baselines_are_stored(records: list[Record], tmp_path: Path) -> None:
     few = [r for r in records if r.source == "c3o"]
-    assert evaluated(few, tmp_path, None) is None
+    assert evaluated(few, tmp_path) is None
     assert list((tmp_path / "runs").rglob("*.npz"))
     assert not (tmp_path / "docs").exists()

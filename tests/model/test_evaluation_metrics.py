@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from model.evaluation.metrics import ln_values, pinball_loss, score, spearman
+from model.evaluation.metrics import crps_losses, grouped_mean, ln_values, pinball_losses, score, spearman
 
 QUANTILES = (0.1, 0.5, 0.9)
 
@@ -51,9 +51,59 @@ def test_a_method_without_an_interval_has_no_coverage() -> None:
     assert (scores.coverage, scores.width, scores.pinball, scores.observed) == (None, None, None, None)
 
 
-def test_a_method_that_answers_only_some_records_is_not_scored() -> None:
+def test_a_method_is_scored_on_the_records_that_it_answers_and_says_how_many() -> None:
     predicted = np.array([[1.0, 2.0, 3.0], [np.nan, np.nan, np.nan]])
-    assert score(np.ones(2), predicted, QUANTILES, "cpu_cores").mean_abs_ln is None
+    scores = score(np.ones(2), predicted, QUANTILES, "cpu_cores")
+    assert (scores.n, scores.answered, scores.complete) == (2, 1, False)
+    assert scores.mean_abs_ln == pytest.approx(np.log(2))
+    assert score(np.ones(1), predicted[:1], QUANTILES, "cpu_cores").complete
+    silent = score(np.ones(1), predicted[1:], QUANTILES, "cpu_cores")
+    assert (silent.answered, silent.mean_abs_ln, silent.complete) == (0, None, False)
+
+
+def test_every_group_weighs_the_same() -> None:
+    errors = np.array([1.5, 5.0, 0.0, 3.0, 4.0])  # group a: 5 and 4, group b: 1.5, 0 and 3
+    groups = np.array(["b", "a", "b", "b", "a"])
+    middle = np.exp(errors)
+    predicted = np.stack([middle / np.e, middle, middle * np.e], axis=1)
+    scores = score(np.ones(5), predicted, QUANTILES, "runtime_seconds", groups)
+    assert scores.groups == 2
+    assert scores.mean_abs_ln == pytest.approx((4.5 + 1.5) / 2)
+    assert scores.record_mean_abs_ln == pytest.approx(13.5 / 5)
+    assert scores.median_abs_ln == pytest.approx((4.5 + 1.5) / 2)
+    assert scores.coverage == pytest.approx((0 + 1 / 3) / 2)
+    assert scores.width == pytest.approx(2.0)
+    assert scores.observed == pytest.approx(((1 + 2 / 3) / 2, 1.0, 1.0))
+    assert grouped_mean(errors, groups) == pytest.approx((4.5 + 1.5) / 2)
+
+
+def test_rank_correlation_within_groups_needs_five_different_inputs() -> None:
+    rising, falling = np.arange(1.0, 6.0), np.arange(5.0, 0.0, -1.0)
+    truth = np.concatenate([rising, rising, rising])
+    middle = np.concatenate([rising, falling, rising])
+    groups = np.repeat(["up", "down", "repeats"], 5)
+    inputs = np.array([*range(10), 10, 10, 11, 12, 13])
+    predicted = np.stack([middle] * 3, axis=1)
+    scores = score(truth, predicted, QUANTILES, "cpu_cores", groups, inputs)
+    assert scores.spearman_within == pytest.approx(0.0)
+    all_different = score(truth, predicted, QUANTILES, "cpu_cores", groups)
+    assert all_different.spearman_within == pytest.approx(1 / 3)
+    assert score(truth[:4], predicted[:4], QUANTILES, "cpu_cores").spearman_within is None
+
+
+def test_crps_of_a_point_is_its_error() -> None:
+    truth = np.array([0.0, 1.0, 7.0])
+    assert crps_losses(truth, np.full((3, 3), 3.0), QUANTILES) == pytest.approx([3.0, 2.0, 4.0])
+
+
+def test_crps_agrees_with_the_integral_for_a_uniform_distribution() -> None:
+    # CRPS of U(0, 1) at y: integral of (F - 1[x >= y])^2 = y^3 / 3 + (1 - y)^3 / 3.
+    levels = tuple(np.linspace(0.001, 0.999, 999).tolist())
+    truth = np.array([0.1, 0.5, 0.8])
+    found = crps_losses(truth, np.tile(levels, (3, 1)), levels)
+    assert found == pytest.approx(truth**3 / 3 + (1 - truth) ** 3 / 3, abs=2e-3)
+    coarse = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+    assert crps_losses(truth, np.tile(coarse, (3, 1)), coarse) == pytest.approx(found, rel=0.05)
 
 
 def test_no_records_give_no_numbers() -> None:
@@ -84,5 +134,5 @@ def test_rank_correlation_is_undefined_for_constants_and_single_pairs() -> None:
 
 def test_pinball_loss_is_least_at_the_quantile() -> None:
     sample = np.arange(1, 101, dtype=float)
-    losses = [pinball_loss(sample, np.full((100, 1), guess), [0.9]) for guess in range(1, 101)]
+    losses = [pinball_losses(sample, np.full((100, 1), guess), [0.9]).mean() for guess in range(1, 101)]
     assert 89 <= 1 + int(np.argmin(losses)) <= 91

@@ -147,3 +147,9 @@ def test_every_kind_has_a_text_that_names_it(kind: str) -> None:
         assert text.startswith(f"kind: {kind} {job.scope}\n")
         assert len(text.splitlines()) > 1
     assert set(CONFIGS) == set(KINDS)
+
+
+def test_half_a_surrogate_pair_is_replaced_before_the_tokenizer_sees_it() -> None:
+    job = read("nextflow", {"task": "a\ud800b", "\udfff": 1}, {}).jobs[0]
+    assert full_text(job).encode()
+    assert encoder().prompt(job).ids
