@@ -39,7 +39,7 @@ train: $(VENV)/.dev  ## train the default checkpoint on this CPU (resumes; needs
 	mkdir -p $(RUN) && cp -n $(RUN)-text/tokenizer.json $(RUN)-text/experts.npz \
 	  $(RUN)-text/held_out.npz $(RUN)-text/examples.pkl $(RUN)
 	$(BIN)/python -m model.training --directory $(RUN) --base $(RUN)-text/checkpoint --learning-rate 1e-3 \
-	  --steps 2000 --install model/checkpoints/default
+	  --steps 1700 --install model/checkpoints/default
 
 train-gpu: $(VENV)/.dev  ## on a CUDA device from scratch in one go, larger batches and more steps
 	$(BIN)/python -m model.training --directory $(RUN)-gpu --steps 20000 --trees-per-batch 48 \

@@ -1,5 +1,6 @@
 """The torch engine against plain full-sequence evaluation, and the fake engine's promises."""
 
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -13,6 +14,7 @@ from model.engines.base import Query
 from model.engines.fake import FakeEngine
 from model.engines.torch_engine import TorchEngine
 from model.errors import EngineUnavailable
+from model.evidence.expert import Evidence
 from model.numbers import Prefix
 from tests.model.jobs_fixtures import encoder
 
@@ -41,10 +43,15 @@ def prompt(length: int, seed: int = 0) -> tuple[int, ...]:
     return tuple(np.random.default_rng(seed).integers(60, 500, length).tolist())
 
 
+def told(estimates: Mapping[str, float]) -> list[int]:
+    return encoder().evidence_ids(Evidence(estimates, 3))
+
+
 def full_sequence_logits(query: Query, target: str, prefix: Prefix) -> np.ndarray:
     """One row by transformers' own causal forward pass over the whole sequence, no cache, no mask."""
     one = encoder()
-    ids = [*query.prompt, *one.given_ids(query.given), one.target_ids[target]]
+    ask, _ = one.ask(target, one.estimates(query.prompt))
+    ids = [*query.prompt, *one.given_ids(query.given), ask]
     ids += [one.symbol_ids[position][symbol] for position, symbol in enumerate(prefix)]
     with torch.no_grad():
         logits = model()(torch.tensor([ids])).logits[0, -1]
@@ -56,6 +63,8 @@ QUERIES = [
     Query(prompt(40, 1), ("cpu_cores",), (0.5,)),
     Query(prompt(63, 2), ("peak_memory_bytes", "runtime_seconds"), (0.05, 0.25, 0.95), {"cpu_cores": 2.0}),
     Query(prompt(200, 3), TARGETS, QUANTILES),
+    Query((*prompt(30, 4), *told({"runtime_seconds": 31.7, "cpu_cores": 1.5})), TARGETS, QUANTILES),
+    Query((*prompt(9, 5), *told({"peak_memory_bytes": 2e9})), TARGETS, (0.5,), {"runtime_seconds": 8.0}),
 ]
 
 
@@ -64,11 +73,26 @@ def test_batched_answers_are_the_exact_quantiles_of_the_model() -> None:
     for query, forecast in zip(QUERIES, engine().predict(QUERIES), strict=True):
         assert set(forecast.values) == set(query.targets)
         for target, values in forecast.values.items():
+            _, scale = encoder().ask(target, encoder().estimates(query.prompt))
             found = run_walk(
-                distribution_walk(code, values),
+                distribution_walk(code, [value / scale for value in values]),
                 lambda prefix, q=query, t=target: full_sequence_logits(q, t, prefix),
             )
             assert found == pytest.approx(query.quantiles, abs=0.001)
+
+
+def test_estimates_are_read_back_from_the_prompt_and_decide_what_is_asked() -> None:
+    one = encoder()
+    written = one.estimates(QUERIES[4].prompt)
+    assert written == {
+        "runtime_seconds": pytest.approx(31.7, rel=2e-3),
+        "cpu_cores": pytest.approx(1.5, rel=1e-2),
+    }
+    for name in TARGETS:
+        token, scale = one.ask(name, written)
+        assert scale == written.get(name, 1.0)
+        assert (token == one.target_ids[name]) == (name not in written)
+    assert one.estimates(QUERIES[0].prompt) == one.estimates(()) == {}
 
 
 def test_targets_do_not_see_each_other() -> None:

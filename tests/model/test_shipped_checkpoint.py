@@ -89,18 +89,16 @@ def test_the_example_gets_ordered_finite_quantiles(checkpoint: Checkpoint, engin
     assert 10 < run_time[1] < 20_000
 
 
-def test_history_is_read_and_changes_the_answer(checkpoint: Checkpoint, engine: TorchEngine) -> None:
-    """How much it helps is for docs/evaluation.md to say; here, that it reaches the model at all."""
+def test_an_unchanged_job_is_told_by_its_history(checkpoint: Checkpoint, engine: TorchEngine) -> None:
+    """How much it helps is for docs/benchmark.md to say; here, that the answer follows what the job took."""
     config = "task: basic\narch: k6_frac_N10_mem32K_40nm.xml\ncircuit: ch_intrinsics.v\nstage: vpr_pack\n"
     job = read("eda.vtr", config, {}).jobs[0]
-    medians = []
     for truth in (5.0, 600.0):
         past = [Outcome({"runtime_seconds": truth}, 86400.0 * day, same_config=True) for day in (1, 2, 3, 4)]
         query = Query(checkpoint.prompt(job.with_history(past)).ids, ("runtime_seconds",), (0.1, 0.5, 0.9))
         values = engine.predict([query])[0].values["runtime_seconds"]
         assert list(values) == sorted(values)
-        medians.append(values[1])
-    assert medians[0] < medians[1]
+        assert truth / 3 < values[1] < truth * 3
 
 
 def test_the_latency_command_measures_all_ways_and_writes_its_figures(tmp_path: Path) -> None:
