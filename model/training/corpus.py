@@ -124,6 +124,8 @@ class HistoryIndex:
         self, records: Iterable[Record], *, fingerprint: Callable[[Record], str] = config_fingerprint
     ) -> None:
         self._fingerprint = fingerprint
+        # By identity, each beside its record so that the identity stays taken: a large config takes a millisecond.
+        self._known: dict[int, tuple[Record, str]] = {}
         runs: defaultdict[tuple[str, str], list[tuple[float, Record]]] = defaultdict(list)
         for record in records:
             if record.key is not None and record.date is not None and record.targets:
@@ -133,7 +135,12 @@ class HistoryIndex:
         for key, past in runs.items():
             past.sort(key=lambda run: run[0])  # stable: equal times keep the order of the file
             self._times[key] = [time for time, _ in past]
-            self._runs[key] = [(fingerprint(record), record.targets) for _, record in past]
+            self._runs[key] = [(self._print_of(record), record.targets) for _, record in past]
+
+    def _print_of(self, record: Record) -> str:
+        if id(record) not in self._known:
+            self._known[id(record)] = record, self._fingerprint(record)
+        return self._known[id(record)][1]
 
     def history_of(self, record: Record, *, limit: int = 5) -> tuple[Outcome, ...]:
         """At most `limit` outcomes of the same source and key dated strictly earlier, newest first."""
@@ -147,7 +154,7 @@ class HistoryIndex:
         start = max(0, end - limit)
         if start == end:
             return ()
-        own = self._fingerprint(record)
+        own = self._print_of(record)
         runs = self._runs[key]
         return tuple(
             Outcome(values=runs[i][1], age_seconds=now - times[i], same_config=runs[i][0] == own)
