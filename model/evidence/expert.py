@@ -40,18 +40,16 @@ class Expert:
     trees: Trees
     by_history: Mapping[int, Blend] = field(default_factory=dict)
 
-    def estimate(
-        self, job: Job, targets: Sequence[str]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64], int]:
-        """Row of features, ln value per target (NaN: none), familiarity."""
+    def estimate(self, job: Job, targets: Sequence[str]) -> tuple[NDArray[np.float64], int]:
+        """The ln value per target from the job's facts alone (NaN: none), and its familiarity."""
         facts = [facts_of(job)]
         encoded, familiarity = self.encodings.rows(self.columns.keys(facts))
         row = np.concatenate([self.columns.values(facts)[0], encoded[0]])
-        return row, self.trees.predict(row, len(targets)), int(familiarity[0])
+        return self.trees.predict(row, len(targets)), int(familiarity[0])
 
     def advise(self, job: Job, targets: Sequence[str]) -> Evidence:
         """The evidence for a job and its history."""
-        _, estimates, familiarity = self.estimate(job, targets)
+        estimates, familiarity = self.estimate(job, targets)
         values = {}
         for place, name in enumerate(targets):
             value = float(estimates[place])

@@ -16,9 +16,8 @@ from model.evidence.facts import Facts
 from model.evidence.history import SHOWN, Blend, fit_blend, ln, past_of
 from model.evidence.trees import from_lightgbm
 from model.training.corpus import HistoryIndex, Record
-from model.training.held_out import nothing_held_out
+from model.training.held_out import Floats, nothing_held_out
 
-Floats = NDArray[np.float64]
 Rows = NDArray[np.float32]
 
 FOLDS = 3
@@ -85,18 +84,16 @@ class FieldFit:
             familiarity[train] = met
             rows.append(np.hstack([values[train], encoded]))
             cuts.append(folds)
-        self._hold_out(train, rows, cuts)
         both, twice = np.vstack(rows), np.tile(self._truth[train], (2, 1))
+        self._hold_out(train, rows, cuts, both, twice)
         boosters = [
             (booster, place, 1 / len(_OBJECTIVES))
             for place in range(len(self._targets))
             for booster in self._boosters(both, twice[:, place])
         ]
-        expert = Expert(columns, encodings, from_lightgbm(boosters))
         later = np.flatnonzero(~self._train)
         self._estimate_rest(later, values, keys, encodings, boosters)
-        by_history = self._fit_history(train)
-        return Expert(columns, encodings, expert.trees, by_history)
+        return Expert(columns, encodings, from_lightgbm(boosters), self._fit_history(train))
 
     def _folds(self, train: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         works = np.array([_work(self._records[row], self._facts[row]) % FOLDS for row in train])
@@ -106,10 +103,14 @@ class FieldFit:
         return works, groups
 
     def _hold_out(
-        self, train: NDArray[np.int64], rows: Sequence[Rows], cuts: Sequence[NDArray[np.int64]]
+        self,
+        train: NDArray[np.int64],
+        rows: Sequence[Rows],
+        cuts: Sequence[NDArray[np.int64]],
+        both: Rows,
+        twice: Floats,
     ) -> None:
-        both = np.vstack(rows)
-        twice = np.tile(self._truth[train], (2, 1))
+        """Fill `known` and `unknown`: each cut's folds in turn, fitted on the rows of both cuts."""
         for found, own, folds in zip((self.held_out.known, self.held_out.unknown), rows, cuts, strict=True):
             for fold in range(FOLDS):
                 held = folds == fold

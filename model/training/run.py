@@ -125,7 +125,7 @@ def _encoder(
 def _evidence(
     records: Sequence[Record], directory: Path, settings: RunSettings, progress: Progress
 ) -> HeldOut:
-    """Fit the experts, or load what they said;"""
+    """What the experts say of records that they do not know: fitted once, then loaded."""
     path = directory / "held_out.npz"
     names = [target.name for target in DEFAULT_TARGETS]
     if not path.exists():

@@ -27,7 +27,7 @@ from model.training.start import finished_model, starting_model
 from model.training.train import TrainSettings, train
 from model.training.tree import Path as TreePath
 from model.training.tree import build
-from tests.model.tiny_bases import BASES, WINDOW, write_base
+from tests.model.tiny_bases import BASES, WINDOW, toy_example, write_base
 
 CODE = NumberCode()
 SPECIAL = special_tokens(DEFAULT_TARGETS, CODE)
@@ -219,13 +219,9 @@ def test_what_is_no_base_says_why(bases: dict[str, Path], tmp_path: Path) -> Non
     refused(tmp_path, "<run>")
 
 
-def examples_for(encoder: PromptEncoder, count: int = 40) -> list[Example]:
-    """The answer follows from one token of the prompt."""
-    made = []
-    for i in range(count):
-        answers = {"runtime_seconds": tuple(encoder.value_ids(10.0 if i % 2 else 2000.0))}
-        made.append(Example("toy", (*encoder.text_ids("task: "), 100 + i % 2, 110 + i % 7), (), answers))
-    return made
+def examples_for(encoder: PromptEncoder) -> list[Example]:
+    before = encoder.text_ids("task: ")
+    return [toy_example(encoder, number, before) for number in range(40)]
 
 
 def settings_for(directory: Path, **changes: object) -> TrainSettings:

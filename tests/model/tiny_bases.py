@@ -1,5 +1,6 @@
 """Tiny random pretrained decoders on disk, as a download from a hub lies there: config, safetensors, tokenizer.json."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +16,9 @@ from transformers import (
 )
 
 from model.jobs import KINDS
+from model.prompt import PromptEncoder
 from model.text import full_text
+from model.training.examples import Example
 from tests.model.jobs_fixtures import CONFIGS, jobs_of
 
 _SIZES = {
@@ -88,3 +91,9 @@ def write_base(directory: Path, name: str) -> Path:
     new_model(name, made.get_vocab_size() + 10).save_pretrained(directory)
     made.save(str(directory / "tokenizer.json"))
     return directory
+
+
+def toy_example(encoder: PromptEncoder, number: int, before: Sequence[int]) -> Example:
+    """One whose answer follows from one token of its prompt."""
+    answers = {"runtime_seconds": tuple(encoder.value_ids(10.0 if number % 2 else 2000.0))}
+    return Example("toy", (*before, 100 + number % 2, 110 + number % 7), (), answers)

@@ -22,6 +22,7 @@ from model.training.distributed import World, join
 from model.training.examples import Example
 from model.training.start import finished_model, starting_model
 from model.training.train import TrainSettings, train
+from tests.model.tiny_bases import toy_example
 
 CODE = NumberCode()
 
@@ -47,11 +48,7 @@ ADAPTED: dict[str, object] = {"lora_rank": 2, "patience": 1, "gradient_norm": 1e
 
 
 def examples(encoder: PromptEncoder) -> list[Example]:
-    made = []
-    for i in range(60):
-        answers = {"runtime_seconds": tuple(encoder.value_ids(10.0 if i % 2 else 2000.0))}
-        made.append(Example("toy", (*range(20, 21 + i % 9), 100 + i % 2, 110 + i % 7), (), answers))
-    return made
+    return [toy_example(encoder, number, range(20, 21 + number % 9)) for number in range(60)]
 
 
 def run(directory: Path, name: str, chosen: TrainSettings, world: World) -> None:
