@@ -61,8 +61,12 @@ class AnswerWriter:
     ) -> dict[str, Any]:
         records = self._checkpoint.support(unit.kind, unit.scope)
         trained = {target: int(records.get(target, 0)) for target in question.targets}
+        # Given values tell more than the experts knew.
+        estimates = {} if question.given else self._checkpoint.estimates(unit.prompt)
         answer: dict[str, Any] = {
-            target: self._calibrated(unit, target, question.quantiles, found.values[target], keys)
+            target: self._calibrated(
+                unit, target, question.quantiles, found.values[target], estimates.get(target), keys
+            )
             for target in question.targets
         }
         support: dict[str, Any] = {
@@ -81,9 +85,10 @@ class AnswerWriter:
         target: str,
         computed: Sequence[float],
         values: Sequence[float],
+        estimate: float | None,
         keys: Mapping[float, str],
     ) -> dict[str, float]:
-        calibrated = self._checkpoint.calibrate(unit.kind, unit.scope, target, computed, values)
+        calibrated = self._checkpoint.calibrate(unit.kind, unit.scope, target, computed, values, estimate)
         if not all(math.isfinite(value) for value in calibrated):
             raise JobcastError("a forecast is not finite")
         by_quantile = dict(zip(computed, accumulate(calibrated, max), strict=True))

@@ -36,8 +36,18 @@ class Checkpoint(Protocol):
         """0: all of it was seen in training; 1: nothing was."""
         ...
 
+    def estimates(self, prompt: Sequence[int]) -> Mapping[str, float]:
+        """Target -> the estimate that a prompt ends with."""
+        ...
+
     def calibrate(
-        self, kind: str, scope: str, target: str, quantiles: Sequence[float], values: Sequence[float]
+        self,
+        kind: str,
+        scope: str,
+        target: str,
+        quantiles: Sequence[float],
+        values: Sequence[float],
+        estimate: float | None = None,
     ) -> tuple[float, ...]:
         """Calibrated values; `quantiles` must include 0.5."""
         ...

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from model.calibration import Calibration
 from model.errors import CheckpointError
-from model.evidence.expert import Experts
+from model.evidence import storage
 from model.jobs import KINDS
 from model.jobs.job import Job
 from model.novelty import SeenTrigrams
@@ -25,7 +26,7 @@ from model.prompt import Prompt, PromptEncoder
 from model.targets import Target
 from model.text import TEXT_VERSION
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "jobcast.json"
 SEEN = "seen.bin"
 EXPERTS = "experts.npz"
@@ -44,8 +45,8 @@ class Manifest:
     number_code: NumberCode
     token_budget: int
     support: Support
-    #: "kind/scope/target" -> log-space scale of the spread below and above the median.
-    calibration: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    #: By "kind/scope/target".
+    calibration: Mapping[str, Calibration] = field(default_factory=dict)
     provenance: Mapping[str, object] = field(default_factory=dict)
     evaluation: Mapping[str, object] = field(default_factory=dict)
     text_version: int = TEXT_VERSION
@@ -67,6 +68,8 @@ class Manifest:
                     f"checkpoint was trained on another canonical text than version {TEXT_VERSION}"
                 )
             values["targets"] = tuple(Target(**target) for target in values["targets"])  # type: ignore[attr-defined]
+            calibration = values["calibration"].items()  # type: ignore[attr-defined]
+            values["calibration"] = {key: Calibration(**entry) for key, entry in calibration}
             code = dict(values["number_code"])  # type: ignore[call-overload]
             values["number_code"] = NumberCode(**{**code, "widths": tuple(code["widths"])})
             return cls(**values)  # type: ignore[arg-type]
@@ -87,7 +90,7 @@ class Checkpoint:
             manifest.token_budget,
         )
         self._seen = SeenTrigrams.from_bytes((path / SEEN).read_bytes())
-        self._experts = Experts.from_bytes((path / EXPERTS).read_bytes())
+        self._experts = storage.from_bytes((path / EXPERTS).read_bytes())
         digest = hashlib.sha256(json.dumps([sorted(hashes.items()), manifest.text_version]).encode())
         #: Identifies weights, tokenizer and text; the calibration may change without it.
         self.version = f"sha256:{digest.hexdigest()}"
@@ -142,28 +145,22 @@ class Checkpoint:
         """Share of the prompt's token trigrams that training never saw: 0 = nothing new, 1 = all new."""
         return self._seen.novelty(self.encoder.text_part(prompt.ids))
 
+    def estimates(self, prompt: Sequence[int]) -> dict[str, float]:
+        """Target -> the experts' estimate that a prompt ends with; empty where nobody advised."""
+        return self.encoder.estimates(prompt)
+
     def calibrate(
-        self, kind: str, scope: str, target: str, quantiles: Sequence[float], values: Sequence[float]
+        self,
+        kind: str,
+        scope: str,
+        target: str,
+        quantiles: Sequence[float],
+        values: Sequence[float],
+        estimate: float | None = None,
     ) -> tuple[float, ...]:
-        """Widen or narrow the spread around the median by the checkpoint's table; keeps the order.
-
-        quantiles must hold 0.5. Values in the target's unit.
-        """
-        below, above = self.manifest.calibration.get(f"{kind}/{scope}/{target}", (1.0, 1.0))
-        return scale_spread(quantiles, values, below, above)
-
-
-def scale_spread(
-    quantiles: Sequence[float], values: Sequence[float], below: float, above: float
-) -> tuple[float, ...]:
-    """Scale the log distance of each value from the median: by `below` under it, by `above` over it."""
-    median = values[quantiles.index(0.5)]
-    if median <= 0:
-        return tuple(values)
-    return tuple(
-        median * (value / median) ** (below if tau < 0.5 else above)
-        for tau, value in zip(quantiles, values, strict=True)
-    )
+        """Values by the checkpoint's table, see `Calibration`. quantiles must hold 0.5."""
+        table = self.manifest.calibration
+        return table.get(f"{kind}/{scope}/{target}", Calibration())(quantiles, values, estimate)
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

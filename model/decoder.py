@@ -25,6 +25,14 @@ class Shape:
     longest_prompt: int = 2048
 
 
+#: The shapes on the frontier of accuracy and latency that docs/benchmark.md draws.
+SIZES = {
+    "small": Shape(hidden=128, layers=3, heads=4, feed_forward=320),
+    "default": Shape(),
+    "large": Shape(hidden=384, layers=6, heads=6, feed_forward=1024),
+}
+
+
 def new_decoder(shape: Shape, vocabulary_size: int) -> PreTrainedModel:
     """A Qwen3 decoder with fresh weights, tied embeddings and full attention."""
     config = Qwen3Config(

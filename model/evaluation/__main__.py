@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from model.checkpoint import record_evaluation
 from model.evaluation import report
 from model.evaluation.forecast import Forecaster
+from model.evaluation.left_out import LeftOutOptions
 from model.evaluation.results import manifest_summary
 from model.evaluation.run import Options, run
 from model.evaluation.suite import BaselineOptions
@@ -48,6 +49,10 @@ def main(
     runs: Annotated[Path, typer.Option(help="Where predictions are kept.")] = (
         _REPOSITORY / "runs" / "evaluation"
     ),
+    leave_out: Annotated[
+        bool,
+        typer.Option("--leave-out/--no-leave-out", help="Refit without one application after the other."),
+    ] = True,
     baselines_only: Annotated[
         bool, typer.Option("--baselines-only", help="Fit and keep the baselines; no report.")
     ] = False,
@@ -71,6 +76,7 @@ def main(
         limit=limit,
         seed=seed,
         text_version=TEXT_VERSION,
+        left_out=LeftOutOptions() if leave_out else None,
         baselines=BaselineOptions(per_source=per_source, rounds=rounds, threads=threads, seed=seed),
     )
     checkpoints = checkpoint or [_DEFAULT_CHECKPOINT]

@@ -46,10 +46,16 @@ class CheckpointForecaster:
                 Query(self._checkpoint.prompt(job_of(record).with_history(past)).ids, known, tuple(quantiles))
                 for record, past in zip(window, histories[start : start + _WINDOW], strict=True)
             ]
-            for record, values in zip(window, self._answers(queries), strict=True):
+            for record, query, values in zip(window, queries, self._answers(queries), strict=True):
+                estimates = self._checkpoint.estimates(query.prompt)
                 yield {
                     target: self._checkpoint.calibrate(
-                        record.kind, scope_of(record), target, quantiles, values[target]
+                        record.kind,
+                        scope_of(record),
+                        target,
+                        quantiles,
+                        values[target],
+                        estimates.get(target),
                     )
                     for target in known
                 }

@@ -24,12 +24,17 @@ _TICKS = (0.125, 0.25, 0.5, 1, 2, 4, 8)
 
 
 class Candidate(TypedDict):
-    """A checkpoint that was tried: its size, the latency of one request, its mean abs ln error."""
+    """A checkpoint that was tried: its size, the latency of one request and in which type, its errors.
+
+    error: mean abs ln of its medians. crps: of its distributions; None for what says a point alone.
+    """
 
     name: str
     parameters: int
     latency_ms: float
+    dtype: str
     error: float
+    crps: float | None
 
 
 def ratios(answer: Answer, bar: float, path: Path) -> None:
@@ -89,30 +94,44 @@ def _clipped(ratio: float) -> float:
 
 
 def frontier(source: Path, path: Path) -> bool:
-    """Draw error over latency from a JSON list of `Candidate`; False, and no plot, where there is no such file."""
+    """Draw both errors over latency from a JSON list of `Candidate`; False, and no plot, without such a file."""
     if not source.exists():
         path.unlink(missing_ok=True)
         return False
     candidates: list[Candidate] = json.loads(source.read_text(encoding="utf-8"))
     candidates.sort(key=lambda one: (one["latency_ms"], one["error"]))
-    edge = [
-        one
-        for place, one in enumerate(candidates)
-        if all(one["error"] < faster["error"] for faster in candidates[:place])
-    ]
-    figure, axis = plt.subplots(figsize=(9.0, 4.6))
-    steps = [one["latency_ms"] for one in edge], [one["error"] for one in edge]
-    axis.step(*steps, where="post", color="tab:grey", linewidth=0.8)
+    figure, axes = plt.subplots(1, 2, figsize=(11.0, 4.2), sharex=True)
+    for axis, (said, label) in zip(
+        axes, (("error", "mean abs ln error of the median"), ("crps", "CRPS")), strict=True
+    ):
+        _frontier(axis, candidates, said)
+        axis.set(xlabel="latency of one request, ms", ylabel=label)
     # Names stand in the legend: beside the points they would cover each other.
-    for place, one in enumerate(candidates, start=1):
-        label = f"{place}: {one['name']}, {one['parameters'] / 1e6:.1f} M parameters"
-        colour, point = "tab:blue" if one in edge else "tab:grey", (one["latency_ms"], one["error"])
-        axis.plot(*point, marker="o", markersize=5, color=colour, linestyle="none", label=label)
-        axis.annotate(str(place), point, xytext=(5, 5), textcoords="offset points", fontsize=8)
-    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8)
-    axis.set(xlabel="latency of one request, ms", ylabel="mean abs ln error")
-    axis.margins(x=0.08, y=0.12)
-    axis.set_title("Error against latency; grey: another is both faster and better", fontsize=10)
-    axis.grid(linewidth=0.3)
+    axes[1].legend(
+        *axes[0].get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(1.02, 1.0), fontsize=8
+    )
+    figure.suptitle("Validation error against latency; grey: another is both faster and better", fontsize=10)
     save(figure, path)
     return True
+
+
+def _frontier(axis: Any, candidates: Sequence[Candidate], said: str) -> None:
+    """One panel: the candidates, and a line along those that none is both faster and better than."""
+    edge: list[tuple[float, float]] = []
+    for place, one in enumerate(candidates, start=1):
+        error = one["error"] if said == "error" else one["crps"]
+        if error is None:
+            continue
+        point = one["latency_ms"], error
+        colour = "tab:grey"
+        if not edge or error < edge[-1][1]:
+            edge.append(point)
+            colour = "tab:blue"
+        label = f"{place}: {one['name']}" + (
+            f", {one['parameters'] / 1e6:.1f} M" if one["parameters"] else ""
+        )
+        axis.plot(*point, marker="o", markersize=5, color=colour, linestyle="none", label=label)
+        axis.annotate(str(place), point, xytext=(5, 5), textcoords="offset points", fontsize=8)
+    axis.step(*zip(*edge, strict=True), where="post", color="tab:grey", linewidth=0.8)
+    axis.margins(x=0.1, y=0.15)
+    axis.grid(linewidth=0.3)

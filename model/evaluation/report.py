@@ -6,7 +6,14 @@ from pathlib import Path
 
 from model.evaluation.forecast import JOBCAST, JOBCAST_HISTORY
 from model.evaluation.markdown import section
-from model.evaluation.report_tables import all_scores, before_the_flow, families, few_groups, history
+from model.evaluation.report_tables import (
+    all_scores,
+    before_the_flow,
+    families,
+    few_groups,
+    history,
+    left_out,
+)
 from model.evaluation.report_verdict import by_source, headline, noise_floor, statistics, verdict
 from model.evaluation.results import REQUESTS, WITH, WITHOUT, Results
 
@@ -45,6 +52,7 @@ def render(results: Results, gains: str = "", notes: str = "", *, frontier: bool
             "Without history. **Bold: the best baseline is better.**",
         ),
         few_groups(results),
+        left_out(results),
         by_source(
             results["answers"][WITH],
             "With history, by source",

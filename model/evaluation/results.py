@@ -8,6 +8,7 @@ from model.evaluation.comparison import RECURRING, Comparison, Question
 from model.evaluation.forecast import JOBCAST as JOBCAST
 from model.evaluation.forecast import JOBCAST_HISTORY as JOBCAST_HISTORY
 from model.evaluation.headline import Headline
+from model.evaluation.left_out import LeftOut
 from model.evaluation.verdict import Verdict
 
 #: Names of the questions; the report has a section for each.
@@ -94,6 +95,7 @@ class Results(TypedDict):
     """All that the report says. `measured` tells how: counts, caps, seeds, versions.
 
     checkpoints: versions in the order of the headlines' figures, the default one first.
+    left_out: errors on applications that nobody saw, by refitting; empty where that was not asked for.
     chosen: what tuning chose for each baseline, by source and target.
     gains: what a scheduler gains, as model/evaluation/scheduling made it.
     """
@@ -105,6 +107,7 @@ class Results(TypedDict):
     summary: list[Summary]
     answers: dict[str, Answer]
     floors: list[FloorRow]
+    left_out: list[LeftOut]
     checkpoints: list[str]
     headlines: list[Headline]
     chosen: Mapping[str, object]

@@ -15,6 +15,7 @@ from model.evaluation import plots, ratio_plots, report
 from model.evaluation.cells import TEST_SPLITS, Cell, cells_of
 from model.evaluation.features import JobOf, TextOf
 from model.evaluation.forecast import JOBCAST_HISTORY, Forecaster
+from model.evaluation.left_out import LeftOutOptions, left_out
 from model.evaluation.methods import LAST_THREE, LIGHTGBM_HISTORY, REQUESTED
 from model.evaluation.noise import floors
 from model.evaluation.results import BAR_WITHOUT, WITHOUT, BaselineNames, Results
@@ -49,6 +50,8 @@ class Options:
     limit: int = 600
     seed: int = 0
     text_version: int = 0
+    #: Refitting without one application after the other; None: not at all.
+    left_out: LeftOutOptions | None = None
     baselines: BaselineOptions = field(default_factory=BaselineOptions)
 
 
@@ -74,6 +77,11 @@ def run(
     first, *others = [forecasts(one, read, cells, store, progress) for one in forecasters]
     found |= first
     checkpoints = [forecaster.version for forecaster in forecasters]
+    without_one = (
+        left_out(records, read, job_of, options.runs / "left-out", progress, options.left_out)
+        if options.left_out
+        else []
+    )
     gains = scheduling.gains(cells, found, records)
     results = evaluate(
         Run(
@@ -87,6 +95,7 @@ def run(
             measured=_measured(records, cells, checkpoints[0], options),
             chosen=chosen_parameters(store),
             gains=gains,
+            left_out=without_one,
         )
     )
     images = options.output / "img"

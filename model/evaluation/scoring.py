@@ -10,6 +10,7 @@ from model.evaluation.cells import QUANTILES, TARGETS, TEST_SPLITS, Cell
 from model.evaluation.comparison import DIGITS, Compared, Question, compare, rounded
 from model.evaluation.forecast import JOBCAST, JOBCAST_HISTORY
 from model.evaluation.headline import headlines
+from model.evaluation.left_out import LeftOut
 from model.evaluation.metrics import FloatArray, Scores, score
 from model.evaluation.noise import Floor
 from model.evaluation.parts import Predictions, with_parts
@@ -35,7 +36,7 @@ class Run:
 
     predictions: method -> one array [cases, targets, quantiles] per cell, in the targets' units. others: the same
     of the further checkpoints, their two methods alone. checkpoints: versions of all, the default one first.
-    seed: of the bootstrap. measured, chosen, gains: as in Results.
+    seed: of the bootstrap. measured, chosen, gains, left_out: as in Results.
     """
 
     cells: Sequence[Cell]
@@ -48,6 +49,7 @@ class Run:
     measured: Mapping[str, object]
     chosen: Mapping[str, object]
     gains: object
+    left_out: Sequence[LeftOut] = ()
 
 
 def evaluate(run: Run) -> Results:
@@ -78,6 +80,7 @@ def evaluate(run: Run) -> Results:
         "summary": list(_summaries(scored, methods)),
         "answers": {name: _answer(q, compared[name], run.seed) for name, q in questions.items()},
         "floors": [_floor_row(place, floor) for place, floor in sorted(run.floors.items())],
+        "left_out": list(run.left_out),
         "checkpoints": list(run.checkpoints),
         "headlines": headlines(without, informed),
         "chosen": run.chosen,

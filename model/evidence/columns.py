@@ -6,18 +6,21 @@ past jobs are looked up by (`model.evidence.encodings`).
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.evidence.facts import WORD_BUCKETS, Facts, hashed, without_digits
+from model.evidence.words import Words, joined, weighed
 
 #: Joint keys of a job, from coarse to fine.
 LEVELS = 6
 
 _MOST_NUMBERS = 160
+#: A word that fewer jobs have says nothing of others.
+_FEWEST_WORDS = 2
 _MOST_STRINGS = 24
 _FEW, _SOME = 30, 300
 #: Paths that say where a job runs, not what it does.
@@ -45,21 +48,19 @@ class Columns:
         """Columns of `keys`."""
         return len(self.strings) + LEVELS
 
-    def values(self, facts: Sequence[Facts]) -> NDArray[np.float32]:
-        """[jobs, numbers + D]: NaN for a number that a job does not have."""
+    def words(self, facts: Sequence[Facts]) -> Words:
+        """The words of each job, weighed."""
+        return joined([weighed(one.words, self.idf) for one in facts])
+
+    def values(self, facts: Sequence[Facts], words: Words) -> NDArray[np.float32]:
+        """[jobs, numbers + D]: NaN for a number that a job does not have. `words`: of the same jobs."""
         place = {path: column for column, path in enumerate(self.numbers)}
         table = np.full((len(facts), len(self.numbers)), np.nan, dtype=np.float32)
-        meaning = np.zeros((len(facts), self.directions.shape[1]), dtype=np.float32)
         for row, one in enumerate(facts):
             for path, value in one.numbers.items():
                 if path in place:
                     table[row, place[path]] = value
-            meaning[row] = self._meaning(one.words)
-        return np.hstack([table, meaning])
-
-    def _meaning(self, words: Mapping[int, int]) -> NDArray[np.float32]:
-        buckets, weights = word_weights(words, self.idf)
-        return np.asarray(weights @ self.directions[buckets].astype(np.float32), dtype=np.float32)
+        return np.hstack([table, words.times(self.directions)])
 
     def keys(self, facts: Sequence[Facts]) -> NDArray[np.uint32]:
         """[jobs, keys_per_job]: the strings' own keys, then the joint ones."""
@@ -83,17 +84,6 @@ class Columns:
         return own + [hashed(level) for level in levels]
 
 
-def word_weights(
-    words: Mapping[int, int], idf: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """TF-IDF of one job, of length one: buckets [W], weights [W]."""
-    buckets = np.fromiter(words.keys(), dtype=np.int64, count=len(words))
-    counts = np.fromiter(words.values(), dtype=np.float32, count=len(words))
-    weights = (1.0 + np.log(counts)) * idf[buckets]
-    length = float(np.sqrt(weights @ weights))
-    return buckets, (weights / length if length else weights).astype(np.float32)
-
-
 def fit_columns(facts: Sequence[Facts], *, directions: int = 32, seed: int = 0) -> Columns:
     """Choose the columns of a kind from the facts of its distinct training jobs."""
     from scipy import sparse
@@ -103,19 +93,13 @@ def fit_columns(facts: Sequence[Facts], *, directions: int = 32, seed: int = 0) 
     found = np.zeros(WORD_BUCKETS)
     for one in facts:
         found[list(one.words)] += 1
-    idf = np.where(found >= 3, np.log((1 + len(facts)) / (1 + found)) + 1, 0).astype(np.float32)
-    rows, columns, weights = [], [], []
-    for row, one in enumerate(facts):
-        buckets, weight = word_weights(one.words, idf)
-        rows.append(np.full(len(buckets), row))
-        columns.append(buckets)
-        weights.append(weight)
-    place = (np.concatenate(rows), np.concatenate(columns))
-    words = sparse.csr_matrix((np.concatenate(weights), place), shape=(len(facts), WORD_BUCKETS))
+    idf = np.where(found >= _FEWEST_WORDS, np.log((1 + len(facts)) / (1 + found)) + 1, 0).astype(np.float32)
+    words = joined([weighed(one.words, idf) for one in facts])
+    matrix = sparse.csr_matrix((words.weights, words.buckets, words.start), (len(facts), WORD_BUCKETS))
     # Few jobs (a trial) span fewer directions.
     wanted = max(1, min(directions, len(facts) - 1))
-    with np.errstate(invalid="ignore"):  # jobs that share no word have no variance to explain
-        svd = TruncatedSVD(wanted, n_iter=2, random_state=seed).fit(words)
+    with np.errstate(invalid="ignore", divide="ignore"):  # equal jobs have no variance to explain
+        svd = TruncatedSVD(wanted, n_iter=2, random_state=seed).fit(matrix)
     return Columns(
         numbers=_varying_numbers(facts),
         strings=every[:_MOST_STRINGS],

@@ -16,7 +16,10 @@ from model.evidence.columns import LEVELS
 
 @dataclass(frozen=True)
 class KeyTable:
-    """One key column: keys [K] ascending, means [K, targets] (NaN: never measured), counts [K] of jobs."""
+    """One key column: keys [K] ascending, means [K, targets] (NaN: never measured), counts [K] of jobs.
+
+    Means are told from the center of all jobs, so that half precision is fine enough.
+    """
 
     keys: NDArray[np.uint32]
     means: NDArray[np.float16]
@@ -53,8 +56,22 @@ def _with_column(keys: NDArray[np.uint32], first: int = 0) -> NDArray[np.uint64]
     return keys.astype(np.uint64) | columns << np.uint64(32)
 
 
+def encoded_width(columns: int, targets: int) -> int:
+    """Columns of the encodings of so many key columns."""
+    return columns * targets + LEVELS
+
+
+def centered(truth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Truth [jobs, targets] in ln without each target's median."""
+    measured = np.isfinite(truth)
+    center = [
+        np.median(own[given]) if given.any() else 0.0 for own, given in zip(truth.T, measured.T, strict=True)
+    ]
+    return np.asarray(truth - np.array(center))
+
+
 def fit_encodings(keys: NDArray[np.uint32], truth: NDArray[np.float64]) -> Encodings:
-    """Keys [jobs, columns]; truth [jobs, targets] in ln, NaN where not measured."""
+    """Keys [jobs, columns]; truth [jobs, targets] in ln, `centered`, NaN where not measured."""
     tables = []
     for column in range(keys.shape[1]):
         distinct, place = np.unique(keys[:, column], return_inverse=True)

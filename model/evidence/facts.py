@@ -14,7 +14,7 @@ from model.jobs.job import Job, Value
 from model.text import masked_content
 
 #: Words and word pairs are counted by this many hash buckets.
-WORD_BUCKETS = 1 << 12
+WORD_BUCKETS = 1 << 14
 
 _MOST_CHARACTERS = 6000
 #: Beyond this a number says nothing, and its sums would leave the range of a 32-bit float.
@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"(?<![\w.])-?\d{1,18}(?:\.\d+)?(?:[eE][+-]?\d{1,2})?(?![\w
 _KEYED_NUMBER = re.compile(
     r"([A-Za-z_][\w.\-]{0,40})[\s\"'=:,()\[\]{}]{1,4}(-?\d{1,18}(?:\.\d+)?(?:[eE][+-]?\d{1,2})?)(?!\w)"
 )
-_WORD = re.compile(r"[A-Za-z_][A-Za-z_]+|\d+")
+_WORD = re.compile(r"\w+")
 _MASKS = str.maketrans("0123456789", "##########")
 
 
@@ -119,9 +119,10 @@ def _inside(path: str, text: str) -> Iterator[tuple[str, float]]:
 
 
 def _words(path: str, text: str) -> list[str]:
-    """The words of a text, its word pairs, and the last name of its path."""
+    """The words of a text, its word pairs behind the last name of its path, and a short text as a whole."""
     words: list[str] = _WORD.findall(text[:_MOST_CHARACTERS])
-    return [*words, *map(" ".join, pairwise(words)), path.rsplit(".", 1)[-1]]
+    pairs = map(" ".join, pairwise([path.rsplit(".", 1)[-1], *words]))
+    return [*words, *pairs, *([f"{path}={text}"] if len(text) < _SHORT else [])]
 
 
 def _bucketed(words: Mapping[str, int]) -> dict[int, int]:

@@ -24,7 +24,7 @@ _SAMENESS = {False: 0, True: 1, None: 2}
 #: Familiarity, number of values (1, 2, 3 and more), sameness; then weight of the last value against the median, and of
 #: the job's own estimate against both.
 SHAPE = (LEVELS + 1, _MOST_COUNTED, len(_SAMENESS), 2)
-_LAST = (0.0, 0.5, 1.0)
+_LAST = (0.0, 0.25, 0.5, 0.75, 1.0)
 _OWN = tuple(np.linspace(0.0, 1.0, 11).tolist())
 _FEWEST = 50
 
@@ -77,15 +77,17 @@ def fit_blend(
     estimates: NDArray[np.float64],
     familiarity: NDArray[np.int64],
     truth: NDArray[np.float64],
+    weight: NDArray[np.float64],
 ) -> Blend:
-    """The weights of least mean abs ln error: [N] jobs, estimates and truth in ln.
+    """The weights of least mean abs ln error: [N] jobs, estimates and truth in ln, how much each job counts.
 
     A stratum with few jobs takes the weights of all familiarities, or else of all jobs.
     """
     known = np.array([[past.last, past.median, past.count - 1, past.sameness] for past in pasts])
     usable = np.isfinite(estimates) & np.isfinite(truth)
     last, median, count, sameness = known[usable].T
-    estimates, familiarity, truth = estimates[usable], familiarity[usable], truth[usable]
+    estimates, truth, weight = (part[usable] for part in (estimates, truth, weight))
+    familiarity = familiarity[usable]
     candidates = np.array([(a, b) for a in _LAST for b in _OWN])
     followed = candidates[:, :1] * last + (1 - candidates[:, :1]) * median
     guesses = candidates[:, 1:] * estimates + (1 - candidates[:, 1:]) * followed
@@ -94,7 +96,7 @@ def fit_blend(
     def best(inside: NDArray[np.bool_], otherwise: NDArray[np.float64]) -> NDArray[np.float64]:
         if inside.sum() < _FEWEST:
             return otherwise
-        chosen: NDArray[np.float64] = candidates[errors[:, inside].mean(axis=1).argmin()]
+        chosen: NDArray[np.float64] = candidates[(errors[:, inside] @ weight[inside]).argmin()]
         return chosen
 
     weights = np.zeros(SHAPE, dtype=np.float32)

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from model.decoder import SIZES
 from model.errors import JobcastError
+from model.training.compiling import can_compile
 from model.training.corpus import corpus_directory
 from model.training.distributed import is_main_process
 from model.training.run import RunSettings, run
@@ -56,6 +58,10 @@ def main(
         float, typer.Option(min=0, max=1, help="Share of the prompts that carry the experts' estimates.")
     ] = _T.mixture.evidence_share,
     precision: Annotated[Precision, typer.Option(help="auto: bf16 where the device has it.")] = _T.precision,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the layers; needs a C++ compiler, saves a third.")
+    ] = False,
+    size: Annotated[str, typer.Option(help=f"From scratch: {', '.join(SIZES)}.")] = "default",
     fsdp: Annotated[bool, typer.Option(help="Spread weights over the processes.")] = False,
     limit_per_source: Annotated[int | None, typer.Option(help="Fewer records, for a trial.")] = None,
     install: Annotated[Path | None, typer.Option(help="Copy the finished checkpoint there.")] = None,
@@ -68,6 +74,10 @@ def main(
         raise typer.Exit(2)
     if lora_rank is not None and base is None:
         raise typer.BadParameter("--lora-rank needs a --base to adapt")
+    if compiled and not can_compile():
+        raise typer.BadParameter("--compile needs a C++ compiler")
+    if size not in SIZES:
+        raise typer.BadParameter(f"--size is one of {', '.join(SIZES)}")
     if learning_rate is None:
         adapted = _FULL_RATE if lora_rank is None else _LORA_RATE
         learning_rate = _T.peak_learning_rate if base is None else adapted
@@ -77,6 +87,8 @@ def main(
         accumulate=accumulate,
         peak_learning_rate=learning_rate,
         precision=precision,
+        compiled=compiled,
+        shape=SIZES[size],
         average=average,
         patience=patience,
         validate_every=validate_every,

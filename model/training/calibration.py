@@ -1,7 +1,8 @@
-"""Calibration on the validation split: how far the model's spread must be scaled to hold what it promises.
+"""Calibration on the validation split: how far medians and spreads must move to hold what they promise.
 
-For each kind, scope and target: the log distance of the truth from the median, in units of the model's own distance
-from median to outer quantile; its outer quantile over the validation records is the scale that gives that coverage.
+For each kind, scope and target: the departure from the experts' estimate that errs least; then the log distance of
+the truth from that median, in units of the model's own distance from median to outer quantile, whose outer quantile
+over the validation records is the scale that gives that coverage.
 """
 
 from collections import defaultdict
@@ -9,12 +10,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from model.calibration import Calibration
 from model.engines.base import Engine, Query
 from model.prompt import PromptEncoder
 from model.training.corpus import Record, scope_of
 from model.training.examples import Example
 
 _OUTER = (0.1, 0.9)
+_DEPARTURES = np.linspace(0.0, 1.0, 11)
 _LIMITS = (0.6, 3.0)
 _FEWEST = 50
 _BATCH = 16
@@ -25,8 +28,8 @@ def fit_calibration(
     encoder: PromptEncoder,
     held_out: Sequence[tuple[Record, Example]],
     per_source: int = 300,
-) -> dict[str, tuple[float, float]]:
-    """The table kind/scope/target -> (scale below, scale above); combinations with few records are left out.
+) -> dict[str, Calibration]:
+    """The table by kind/scope/target; combinations with few records are left out.
 
     Records with past outcomes count once with and once without them.
     """
@@ -43,20 +46,29 @@ def fit_calibration(
                 prompts.append(example.prompt(encoder, example.informed, with_history=True))
             cases += [(record, Query(p, tuple(record.targets), (0.1, 0.5, 0.9))) for p in prompts]
     cases.sort(key=lambda case: len(case[1].prompt))
-    ratios: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+    rows: defaultdict[str, list[tuple[float, ...]]] = defaultdict(list)
     for start in range(0, len(cases), _BATCH):
         batch = cases[start : start + _BATCH]
-        for (record, _), forecast in zip(batch, engine.predict([q for _, q in batch]), strict=True):
+        for (record, query), forecast in zip(batch, engine.predict([q for _, q in batch]), strict=True):
+            estimates = encoder.estimates(query.prompt)
             for target, (low, median, high) in forecast.values.items():
                 truth = record.targets[target]
                 if truth > 0 and 0 < low < median < high:
-                    distance = np.log(truth / median)
+                    estimate = estimates.get(target, median)
                     key = f"{record.kind}/{scope_of(record)}/{target}"
-                    ratios[key].append((distance / np.log(low / median), distance / np.log(high / median)))
-    return {key: _scales(np.array(rows)) for key, rows in sorted(ratios.items()) if len(rows) >= _FEWEST}
+                    rows[key].append((truth, estimate, low, median, high))
+    return {
+        key: calibration_of(np.log(found)) for key, found in sorted(rows.items()) if len(found) >= _FEWEST
+    }
 
 
-def _scales(ratios: np.ndarray) -> tuple[float, float]:
-    """ratios: [n, 2] -> the 0.9 quantile of each column, within limits that a small sample cannot break."""
-    below, above = np.quantile(ratios, 1 - _OUTER[0], axis=0)
-    return tuple(float(round(np.clip(s, *_LIMITS), 4)) for s in (below, above))  # type: ignore[return-value]
+def calibration_of(logs: np.ndarray) -> Calibration:
+    """logs: [n, 5] of truth, estimate, low, median and high; scales within limits that a small sample cannot break."""
+    truth, estimate, low, median, high = logs.T
+    centers = estimate + _DEPARTURES[:, None] * (median - estimate)
+    best = int(np.abs(truth - centers).mean(axis=1).argmin())
+    distance = truth - centers[best]
+    ratios = distance / (low - median), distance / (high - median)
+    scales = (float(np.quantile(ratio, _OUTER[1])) for ratio in ratios)
+    below, above = (round(float(np.clip(scale, *_LIMITS)), 4) for scale in scales)
+    return Calibration(below, above, round(float(_DEPARTURES[best]), 4))

@@ -7,16 +7,22 @@ Three times over, a part of the train records is held out and estimated by exper
 
 import hashlib
 import multiprocessing
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
-from model.evidence.expert import Expert, Experts, field_of
+from model.evidence.dialect import fit_dialects
+from model.evidence.expert import Expert, Experts, Panel, field_of
 from model.evidence.facts import Facts, facts_of
 from model.text import full_text
 from model.training.corpus import HistoryIndex, Record, scope_of
+from model.training.dialect_fit import DialectFit
 from model.training.examples import job_of, map_records
-from model.training.field_fit import EvidenceSettings, FieldFit
+from model.training.growing import EvidenceSettings
 from model.training.held_out import HeldOut, nothing_held_out
+
+#: A field of experts, and the dialect within it.
+Dialect = tuple[str, str]
 
 
 def fit_experts(
@@ -27,41 +33,62 @@ def fit_experts(
     *,
     processes: int = 1,
     advance: Callable[[], None] = lambda: None,
+    stored: Path | None = None,
 ) -> tuple[Experts, HeldOut]:
     """Fit on the train records; estimate the train records held out, the others by the experts themselves.
 
-    A record's history holds train records alone. `advance` is called after each field.
+    A record's history holds train records alone. `advance` is called after each dialect. stored: a directory for the
+    fits of each dialect, which another call finds there.
     """
     index = HistoryIndex(record for record in records if record.split == "train")
-    sizes = Counter(_field(record) for record in records if record.split == "train")
-    rows = {name: [p for p, r in enumerate(records) if _field(r) == name] for name, _ in sizes.most_common()}
+    sizes = Counter(dialect_of(record) for record in records if record.split == "train")
+    rows: defaultdict[Dialect, list[int]] = defaultdict(list)
+    for row, record in enumerate(records):
+        if dialect_of(record) in sizes:
+            rows[dialect_of(record)].append(row)
     fits = {
-        name: FieldFit(
-            [records[p] for p in places],
-            [facts[p] for p in places],
+        name: DialectFit(
+            [records[p] for p in rows[name]],
+            [facts[p] for p in rows[name]],
             index,
             targets,
             settings or EvidenceSettings(),
         )
-        for name, places in rows.items()
+        for name, _ in sizes.most_common()
     }
     found = nothing_held_out((len(records), len(targets)))
-    experts = {}
-    for name, expert, held_out in _each(fits, processes):
+    experts: defaultdict[str, dict[str, Expert]] = defaultdict(dict)
+    for (place, name), expert, held_out in _each(fits, processes, stored):
         if expert:
-            experts[name] = expert
+            experts[place][name] = expert
         for part, values in vars(held_out).items():
-            getattr(found, part)[rows[name]] = values
+            getattr(found, part)[rows[place, name]] = values
         advance()
-    return Experts(targets, dict(sorted(experts.items()))), found
+    panels = {}
+    for place, by_name in sorted(experts.items()):
+        seen = {
+            name: [facts[p] for p in rows[place, name] if records[p].split == "train"] for name in by_name
+        }
+        panels[place] = Panel(fit_dialects(seen), dict(sorted(by_name.items())))
+    return Experts(targets, panels), found
 
 
-def _each(fits: "Mapping[str, FieldFit]", processes: int) -> Iterator[tuple[str, Expert | None, HeldOut]]:
-    """Fields in parallel, one thread each: faster than threads within one fit, and deaf to other programs."""
+def dialect_of(record: Record) -> Dialect:
+    """The field of an expert, and which of its dialects: each source of the corpus writes one."""
+    return field_of(record.kind, scope_of(record)), record.source
 
-    def fitted(name: str) -> tuple[str, Expert | None, HeldOut]:
-        return name, fits[name].run(), fits[name].held_out
 
+def _each(
+    fits: "Mapping[Dialect, DialectFit]", processes: int, stored: Path | None
+) -> Iterator[tuple[Dialect, Expert | None, HeldOut]]:
+    """Dialects in parallel, one thread each: faster than threads within one fit, and deaf to other programs."""
+
+    def fitted(name: Dialect) -> tuple[Dialect, Expert | None, HeldOut]:
+        path = stored and stored / f"{'-'.join(name).replace('/', '-')}.pkl"
+        return name, fits[name].run(path), fits[name].held_out
+
+    if stored is not None:
+        stored.mkdir(parents=True, exist_ok=True)
     if processes <= 1:
         yield from map(fitted, fits)
         return
@@ -72,15 +99,11 @@ def _each(fits: "Mapping[str, FieldFit]", processes: int) -> Iterator[tuple[str,
 
 
 #: What the forked processes run: it holds the corpus, which is inherited rather than sent.
-_forked: Callable[[str], tuple[str, Expert | None, HeldOut]]
+_forked: Callable[[Dialect], tuple[Dialect, Expert | None, HeldOut]]
 
 
-def _call_forked(name: str) -> tuple[str, Expert | None, HeldOut]:
+def _call_forked(name: Dialect) -> tuple[Dialect, Expert | None, HeldOut]:
     return _forked(name)
-
-
-def _field(record: Record) -> str:
-    return field_of(record.kind, scope_of(record))
 
 
 def facts_of_records(

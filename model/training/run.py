@@ -29,6 +29,7 @@ from transformers import PreTrainedModel
 
 from model.checkpoint import EXPERTS, SEEN, Manifest, Support, write_manifest
 from model.engines.torch_engine import TorchEngine
+from model.evidence import storage
 from model.novelty import SeenTrigrams
 from model.numbers import NumberCode
 from model.prompt import PromptEncoder, special_tokens
@@ -37,9 +38,10 @@ from model.training.base import base_tokenizer
 from model.training.calibration import fit_calibration
 from model.training.corpus import HistoryIndex, Record, load, scope_of
 from model.training.distributed import World, join
-from model.training.evidence import facts_of_records, fit_experts
+from model.training.evidence import dialect_of, facts_of_records, fit_experts
 from model.training.examples import Example, examples, map_records, text_of
-from model.training.field_fit import EvidenceSettings
+from model.training.files import write_whole
+from model.training.growing import EvidenceSettings
 from model.training.held_out import HeldOut
 from model.training.start import finished_model, starting_model
 from model.training.tokenizer import balanced, train_tokenizer
@@ -131,8 +133,8 @@ def _evidence(
     if not path.exists():
         task = progress.add_task("facts", total=len(records))
         facts = facts_of_records(records, settings.processes, lambda: progress.advance(task))
-        fields = {(r.kind, scope_of(r)) for r in records if r.split == "train"}
-        fitted = progress.add_task("experts", total=len(fields))
+        dialects = {dialect_of(r) for r in records if r.split == "train"}
+        fitted = progress.add_task("experts", total=len(dialects))
         experts, made = fit_experts(
             records,
             facts,
@@ -140,8 +142,9 @@ def _evidence(
             settings.evidence,
             processes=settings.processes,
             advance=lambda: progress.advance(fitted),
+            stored=directory / "experts",
         )
-        (directory / EXPERTS).write_bytes(experts.to_bytes())
+        (directory / EXPERTS).write_bytes(storage.to_bytes(experts))
         with path.with_suffix(".new").open("wb") as file:
             np.savez_compressed(file, **vars(made))
         path.with_suffix(".new").replace(path)
@@ -172,10 +175,7 @@ def _examples(
         processes=settings.processes,
         advance=lambda: progress.advance(task),
     )
-    new = path.with_suffix(".new")
-    with new.open("wb") as file:
-        pickle.dump(made, file, protocol=pickle.HIGHEST_PROTOCOL)
-    new.replace(path)
+    write_whole(path, pickle.dumps(made, protocol=pickle.HIGHEST_PROTOCOL))
     return made
 
 

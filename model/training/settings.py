@@ -27,6 +27,8 @@ class TrainSettings:
     gradient_norm: float = 1.0
     #: bf16 is autocast: weights, optimizer and loss stay fp32. "auto": where the device multiplies bf16 natively.
     precision: Precision = "auto"
+    #: Layers as compiled code (`model.training.compiling`): rounded otherwise in the last places.
+    compiled: bool = False
     #: The weights a run validates and ends with: the last ones, or an average (`model.training.averaging`).
     average: Average = "none"
     average_decay: float = 0.999

@@ -20,6 +20,7 @@ from model.decoder import layers_of
 from model.prompt import PromptEncoder
 from model.training.averaging import WeightAverage
 from model.training.batches import Batch, Bundles
+from model.training.compiling import compile_layers, interpret_layers
 from model.training.distributed import World, keep_gradients_here, spread
 from model.training.examples import Example
 from model.training.feeding import ahead, share_of_batches
@@ -99,6 +100,8 @@ class _Run:
         self.directory, self.world = directory, world
         self.objective = Objective(model, encoder, settings.precision)
         self.parallel = spread(self.objective, layers_of(model), world)
+        if settings.compiled:
+            compile_layers(model)
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = _optimizer(self.trained, settings)
         decay = settings.average_decay if settings.average == "ema" else None
@@ -156,6 +159,7 @@ class _Run:
                 if world.main:
                     report(line)
                 losses, nodes, since = [], 0, time.perf_counter()
+        interpret_layers(self.model)
         return self._finish(whole_model)
 
     def _take_step(self, group: list[Batch]) -> torch.Tensor:

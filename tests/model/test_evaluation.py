@@ -291,8 +291,15 @@ def test_the_frontier_is_drawn_where_there_are_candidates(tmp_path: Path) -> Non
     candidates, plot = tmp_path / "frontier.json", tmp_path / "frontier.png"
     assert not ratio_plots.frontier(candidates, plot)
     rows = [
-        {"name": name, "parameters": 6_000_000, "latency_ms": latency, "error": error}
-        for name, latency, error in (("a", 5.0, 0.7), ("b", 9.0, 0.6))
+        {
+            "name": n,
+            "parameters": 6_000_000,
+            "latency_ms": latency,
+            "error": error,
+            "crps": crps,
+            "dtype": "float32",
+        }
+        for n, latency, error, crps in (("a", 5.0, 0.7, None), ("b", 9.0, 0.6, 0.4), ("c", 9.5, 0.65, 0.35))
     ]
     candidates.write_text(json.dumps(rows))
     assert ratio_plots.frontier(candidates, plot)

@@ -18,12 +18,30 @@ from numpy.typing import NDArray
 
 from model.checkpoint import EXPERTS, SEEN, Checkpoint, Manifest, write_manifest
 from model.errors import CheckpointError
+from model.evidence import storage
+from model.evidence.categories import MOST, Categories, fit_categories
 from model.evidence.columns import LEVELS, Columns, fit_columns
-from model.evidence.encodings import fit_encodings, held_out_rows
-from model.evidence.expert import Expert, Experts, field_of
+from model.evidence.dialect import fit_dialects
+from model.evidence.encodings import centered, fit_encodings, held_out_rows
+from model.evidence.expert import (
+    GROWN,
+    MEMBERS,
+    Basis,
+    Evidence,
+    Expert,
+    Experts,
+    Panel,
+    field_of,
+    members,
+    told,
+)
 from model.evidence.facts import WORD_BUCKETS, Facts, facts_of, hashed, without_digits
 from model.evidence.history import SHAPE, Blend, Past, fit_blend, ln, median_of_three, past_of
-from model.evidence.trees import Trees, from_lightgbm
+from model.evidence.linear import fit_linear, places_of
+from model.evidence.mix import Mix, fit_mix
+from model.evidence.neighbours import fit_neighbours
+from model.evidence.trees import Fitted, Trees, from_lightgbm
+from model.evidence.words import Words, joined, weighed
 from model.jobs import Outcome, read
 from model.jobs.job import Job
 from model.novelty import SeenTrigrams
@@ -76,7 +94,9 @@ def test_facts_are_numbers_strings_and_words_by_their_path() -> None:
     assert facts.strings["flag"] == "true"
     assert facts.strings["context.machine"] == "n1"
     assert facts.words[hashed("bwa") % WORD_BUCKETS] >= 1
-    assert facts.words[hashed("bwa 16") % WORD_BUCKETS] >= 1
+    assert facts.words[hashed("t 16") % WORD_BUCKETS] >= 1
+    assert facts.words[hashed("command bwa") % WORD_BUCKETS] >= 1
+    assert facts.words[hashed("cpus=8") % WORD_BUCKETS] >= 1  # a short value as a whole, with its path
 
 
 def test_what_is_no_usable_number_stays_a_string() -> None:
@@ -185,7 +205,7 @@ def test_columns_are_the_numbers_that_vary_and_the_strings_that_recur() -> None:
     assert "bytes" in columns.numbers
     assert "threads" not in columns.numbers
     assert set(columns.strings) == set(columns.few) == {"task", "context.machine"}
-    values, keys = columns.values(facts), columns.keys(facts)
+    values, keys = columns.values(facts, columns.words(facts)), columns.keys(facts)
     assert values[7, columns.numbers.index("bytes")] == 7001.0
     assert values.dtype == np.float32
     assert keys.shape == (60, columns.keys_per_job)
@@ -194,12 +214,14 @@ def test_columns_are_the_numbers_that_vary_and_the_strings_that_recur() -> None:
     elsewhere, every = len(columns.strings) + 2, len(columns.strings) + 3
     assert keys[0, every] == keys[6, every] != keys[3, every]  # every third task, every second machine
     assert keys[0, elsewhere] == keys[3, elsewhere] != keys[1, elsewhere]  # whatever the machine
-    np.testing.assert_array_equal(columns.values(facts[5:6])[0], values[5])
+    one = facts[5:6]
+    np.testing.assert_array_equal(columns.values(one, columns.words(one))[0], values[5])
 
 
 def test_a_number_that_a_job_lacks_is_missing() -> None:
     columns = fit_columns(some_facts())
-    row = columns.values([facts_of(Job("nextflow", "job", "", {}))])[0]
+    bare = [facts_of(Job("nextflow", "job", "", {}))]
+    row = columns.values(bare, columns.words(bare))[0]
     assert np.isnan(row[columns.numbers.index("bytes")])
     assert np.isfinite(row[len(columns.numbers) :]).all()
 
@@ -210,8 +232,140 @@ def test_a_number_that_a_job_lacks_is_missing() -> None:
 def test_few_or_equal_jobs_give_columns_too(facts: list[Facts]) -> None:
     columns = fit_columns(facts)
     assert columns.strings == ()
-    assert np.isfinite(columns.values(facts)[:, len(columns.numbers) :]).all()
+    values = columns.values(facts, columns.words(facts))
+    assert np.isfinite(values[:, len(columns.numbers) :]).all()
     assert columns.keys(facts).shape == (len(facts), LEVELS)
+
+
+# Words, categories, linear models, neighbours
+
+
+def words_of(*texts: str) -> Words:
+    """Each word a bucket of its own: a, b, c ..."""
+    entries = []
+    for text in texts:
+        buckets = np.array([ord(letter) - ord("a") for letter in text], dtype=np.int64)
+        entries.append((buckets, np.full(len(text), 1 / math.sqrt(max(len(text), 1)), dtype=np.float32)))
+    return joined(entries)
+
+
+def test_words_have_one_length_and_unknown_ones_none() -> None:
+    idf = np.zeros(WORD_BUCKETS, dtype=np.float32)
+    idf[:2] = 1.0, 3.0
+    buckets, weights = weighed({0: 1, 1: 2, 5: 9}, idf)
+    assert buckets.tolist() == [0, 1]
+    np.testing.assert_allclose(weights[1] / weights[0], 3 * (1 + math.log(2)), rtol=1e-6)
+    assert np.linalg.norm(weights) == pytest.approx(1.0)
+    assert weighed({5: 9}, idf)[0].size == weighed({}, idf)[1].size == 0
+
+
+def test_words_are_rows_of_a_matrix() -> None:
+    words = words_of("ab", "", "c")
+    directions = np.arange(6, dtype=np.float32).reshape(3, 2)
+    expected = [[(0 + 2) / math.sqrt(2), (1 + 3) / math.sqrt(2)], [0, 0], [4, 5]]
+    np.testing.assert_allclose(words.times(directions), expected, rtol=1e-6)
+    again = words.rows(np.array([2, 0]))
+    np.testing.assert_allclose(again.times(directions), [expected[2], expected[0]], rtol=1e-6)
+    assert len(joined([])) == 0
+
+
+def test_recurring_keys_are_categories_and_rare_ones_are_not() -> None:
+    keys = np.array([[7, 1], [7, 2], [7, 3], [7, 4], [7, 5], [3, 6], [9, 7]] + [[3, 8]] * 4, dtype=np.uint32)
+    categories = fit_categories(keys, 2)
+    assert [known.tolist() for known in categories.keys] == [[3, 7], []]
+    codes = categories.codes(np.array([[3, 0], [7, 0], [9, 0]], dtype=np.uint32))
+    np.testing.assert_array_equal(codes, [[0, np.nan], [1, np.nan], [np.nan, np.nan]])
+    many = np.repeat(np.arange(MOST + 50, dtype=np.uint32), 5)[:, None]
+    assert len(fit_categories(np.vstack([many, many[:500]]), 1).keys[0]) == MOST
+
+
+def test_places_count_the_categories_of_all_columns() -> None:
+    categories = Categories((np.array([3, 7], np.uint32), np.empty(0, np.uint32), np.array([5], np.uint32)))
+    codes = np.array([[1, np.nan, 0], [np.nan, np.nan, np.nan]], dtype=np.float32)
+    np.testing.assert_array_equal(places_of(codes, categories), [[1, -1, 2], [-1, -1, -1]])
+
+
+def test_a_linear_model_adds_up_parts_and_stays_within_what_it_saw() -> None:
+    draw = np.random.default_rng(0)
+    size = np.exp(draw.uniform(0, 10, (400, 1))).astype(np.float32)
+    places = draw.integers(0, 3, (400, 1))
+    words = words_of(*("ab"[i % 2] for i in range(400)))
+    truth = np.log(size) * 0.8 + places * 2.0 + (np.arange(400)[:, None] % 2) * 1.5
+    model = fit_linear(words, 4, size, places, 3, np.hstack([truth, np.full((400, 1), np.nan)]), 0.01)
+    said = model.predict(words, size, places)
+    assert np.abs(said[:, 0] - truth[:, 0]).mean() < 0.15
+    assert np.isnan(said[:, 1]).all()
+    far = model.predict(words_of("a", "a"), np.array([[1e30], [0.0]], np.float32), np.array([[2], [0]]))
+    assert far[0, 0] == pytest.approx(truth.max(), rel=1e-5)
+    assert far[1, 0] >= truth.min() - 1e-5
+    missing = model.predict(words_of(""), np.array([[np.nan]], np.float32), np.array([[-1]]))
+    assert truth.min() < missing[0, 0] < truth.max()
+
+
+def test_neighbours_answer_with_the_closest_that_were_measured() -> None:
+    words = words_of("abc", "abd", "xyz", "abc")
+    truth = np.array([[1.0, np.nan], [2.0, 5.0], [9.0, 9.0], [1.0, np.nan]])
+    model = fit_neighbours(words, truth, 26)
+    said = model.predict(words_of("abc", "xyz", "xy"))
+    assert said[0].tolist() == [1.0, 5.0]  # who has no such value says nothing of it
+    assert said[1].tolist() == said[2].tolist() == [9.0, 9.0]
+    assert np.isfinite(model.predict(words_of("q", ""))).all()  # nothing in common with anyone
+    nobody = fit_neighbours(words, np.full((4, 1), np.nan), 26)
+    assert np.isnan(nobody.predict(words)).all()
+
+
+# The mix
+
+
+def test_a_mix_prefers_who_errs_less_and_does_without_who_is_silent() -> None:
+    draw = np.random.default_rng(0)
+    truth = draw.normal(size=(600, 1))
+    met = np.repeat([0, 6], 300)
+    good, bad = truth + 0.01 * draw.normal(size=truth.shape), draw.normal(size=truth.shape)
+    # The first is right about familiar jobs, the second about strange ones, the third never answers.
+    first, second = np.where(met[:, None] == 6, good, bad), np.where(met[:, None] == 6, bad, good)
+    answers = np.stack([first, second, np.full_like(first, np.nan)], axis=2)
+    mix = fit_mix(answers, truth, met, np.ones(600))
+    assert mix.weights[6, 0].tolist() == pytest.approx([1, 0, 0])
+    assert mix.weights[0, 0].tolist() == pytest.approx([0, 1, 0])
+    assert mix.weights[3, 0].sum() == pytest.approx(1)  # nothing was seen of these: the weights of everything
+    np.testing.assert_allclose(mix(answers, met), good, atol=1e-6)
+    silent = answers.copy()
+    silent[:, :, 0] = np.nan
+    assert np.isnan(mix(silent, met)[met == 6]).all()
+    np.testing.assert_allclose(mix(silent, met)[met == 0], good[met == 0], atol=1e-6)
+
+
+def test_two_members_that_err_to_either_side_share_the_weight() -> None:
+    truth = np.random.default_rng(0).normal(size=(200, 1))
+    answers = np.stack([truth - 1, truth + 1], axis=2)
+    mix = fit_mix(answers, truth, np.zeros(200, dtype=np.int64), np.ones(200))
+    np.testing.assert_allclose(mix.weights[0, 0], [0.5, 0.5])
+    nothing = fit_mix(answers, np.full_like(truth, np.nan), np.zeros(200, dtype=np.int64), np.ones(200))
+    assert np.isnan(nothing(answers, np.zeros(200, dtype=np.int64))).all()
+
+
+def test_the_residual_member_adds_to_the_plain_one() -> None:
+    first, grown = np.zeros((1, 1, 3)), np.zeros((1, 1, len(GROWN)))
+    first[0, 0] = 1, 20, 300
+    grown[0, 0, GROWN.index("residual")] = 4
+    assert members(first, grown)[0, 0, MEMBERS.index("residual")] == 24
+
+
+# Dialects
+
+
+def test_fields_tell_the_dialect() -> None:
+    seen = {
+        "a": [facts_of(job({"task": f"T{i}", "bytes": i, "machine": "m"})) for i in range(30)],
+        "b": [facts_of(job({"task": f"T{i}", "reads": i, "queue": "q"})) for i in range(5)],
+    }
+    dialects = fit_dialects(seen)
+    assert dialects.names == ("a", "b")
+    assert dialects.of(facts_of(job({"task": "new", "bytes": 9}))) == "a"
+    assert dialects.of(facts_of(job({"task": "new", "queue": "other"}))) == "b"
+    assert fit_dialects({"b": seen["b"]}).of(seen["a"][0]) == "b"
+    assert dialects.of(facts_of(Job("nextflow", "job", "", {}))) in dialects.names
 
 
 # Encodings
@@ -272,6 +426,11 @@ def test_unknown_keys_are_missing_and_unfamiliar() -> None:
 # Trees
 
 
+def grown(booster: lightgbm.Booster, output: int = 0) -> Fitted:
+    """On all its columns, as they are."""
+    return Fitted(booster, output, np.arange(booster.num_feature()))
+
+
 def fitted(
     rows: NDArray[np.float32], truth: NDArray[np.floating[Any]], **changes: object
 ) -> lightgbm.Booster:
@@ -305,41 +464,62 @@ def test_trees_agree_with_lightgbm(seed: int, objective: str, missing: bool, sca
     asked = np.vstack([rows, np.full((1, 4), np.nan), np.zeros((1, 4)), draw.normal(size=(20, 4)) * scale])
     asked = asked.astype(np.float32)
     asked[-10:, 2] = np.nan  # missing where training may have seen none
-    trees = from_lightgbm([(booster, 0, 1.0)]).checked(4, 1)
+    trees = from_lightgbm([grown(booster)]).checked(4, 1)
     found = [trees.predict(row, 1)[0] for row in asked]
     np.testing.assert_allclose(found, booster.predict(asked), rtol=1e-4, atol=1e-4)
 
 
-def test_outputs_are_weighted_sums_and_some_have_no_trees() -> None:
+def test_outputs_are_sums_over_columns_of_their_own_and_some_have_no_trees() -> None:
     draw = np.random.default_rng(0)
     rows = draw.normal(size=(50, 3)).astype(np.float32)
-    one, other = fitted(rows, rows[:, 0] * 2.0), fitted(rows, rows[:, 1] - 7.0, objective="l1")
-    trees = from_lightgbm([(one, 0, 0.5), (other, 0, 0.5), (other, 2, 1.0)])
+    one, other = fitted(rows[:, [2, 0]], rows[:, 0] * 2.0), fitted(rows, rows[:, 1] - 7.0, objective="l1")
+    trees = from_lightgbm([Fitted(one, 0, np.array([2, 0])), grown(other), grown(other, 2)])
     for row in rows[:5]:
-        first, second = one.predict(row[None])[0], other.predict(row[None])[0]
+        first, second = one.predict(row[None, [2, 0]])[0], other.predict(row[None])[0]
         found = trees.predict(row, 4)
-        np.testing.assert_allclose(found[[0, 2]], [(first + second) / 2, second], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found[[0, 2]], [first + second, second], rtol=1e-5, atol=1e-5)
         assert np.isnan(found[[1, 3]]).all()
 
 
 def test_a_constant_target_and_no_booster_at_all() -> None:
     rows = np.arange(20, dtype=np.float32)[:, None]
     booster = fitted(rows, np.full(20, 3.5))
-    trees = from_lightgbm([(booster, 0, 1.0)]).checked(1, 1)
+    trees = from_lightgbm([grown(booster)]).checked(1, 1)
     assert len(trees.feature) == 0  # single leaves
     assert trees.predict(rows[0], 1)[0] == pytest.approx(booster.predict(rows[:1])[0]) == pytest.approx(3.5)
     assert np.isnan(from_lightgbm([]).checked(1, 2).predict(rows[0], 2)).all()
 
 
+@settings(max_examples=15)
+@given(st.integers(0, 10_000), st.sampled_from([3, 40, 256]), st.booleans())
+def test_trees_split_categories_as_lightgbm_does(seed: int, categories: int, missing: bool) -> None:
+    draw = np.random.default_rng(seed)
+    rows = draw.normal(size=(1500, 3)).astype(np.float32)
+    rows[:, 1:] = draw.integers(0, categories, (1500, 2))
+    effect = draw.normal(size=categories)
+    truth = effect[rows[:, 1].astype(int)] * 3 + rows[:, 0] + effect[rows[:, 2].astype(int)]
+    if missing:
+        rows[draw.random(1500) < 0.2, 1] = np.nan
+    data = lightgbm.Dataset(rows, truth, categorical_feature=[1, 2])
+    quiet = {"verbose": -1, "num_threads": 1, "min_data_per_group": 5, "cat_smooth": 1}
+    two = [lightgbm.train({**quiet, "seed": s}, data, num_boost_round=6) for s in (0, 1)]
+    trees = from_lightgbm([grown(two[0]), grown(two[1], 1)]).checked(3, 2)
+    assert (trees.chosen >= 0).any()
+    asked = np.vstack([rows[:40], np.full((1, 3), np.nan), [[0, categories, -1]], [[0, 1e9, 300]]])
+    for row in asked.astype(np.float32):
+        expected = [booster.predict(row[None])[0] for booster in two]
+        np.testing.assert_allclose(trees.predict(row, 2), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_splits_that_trees_cannot_walk_are_refused() -> None:
     rows = np.random.default_rng(0).integers(0, 3, (60, 1)).astype(np.float32)
     truth = rows[:, 0].astype(np.float64)
-    data = lightgbm.Dataset(rows, truth, categorical_feature=[0])
     quiet = {"verbose": -1, "num_threads": 1, "min_data_in_leaf": 1, "min_data_per_group": 1, "cat_smooth": 0}
-    with pytest.raises(ValueError, match="categorical"):
-        from_lightgbm([(lightgbm.train(quiet, data, num_boost_round=2), 0, 1.0)])
+    data = lightgbm.Dataset(rows + 300, truth, categorical_feature=[0])
+    with pytest.raises(ValueError, match="categories"):
+        from_lightgbm([grown(lightgbm.train(quiet, data, num_boost_round=2))])
     with pytest.raises(ValueError, match="zeros"):
-        from_lightgbm([(fitted(rows, truth, zero_as_missing=True), 0, 1.0)])
+        from_lightgbm([grown(fitted(rows, truth, zero_as_missing=True))])
 
 
 @pytest.mark.parametrize(
@@ -351,11 +531,12 @@ def test_splits_that_trees_cannot_walk_are_refused() -> None:
         {"root": 99},
         {"feature": 9},
         {"output": 9},
+        {"chosen": 0},
     ],
 )
 def test_trees_that_lead_nowhere_are_refused(change: dict[str, int]) -> None:
     rows = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
-    trees = from_lightgbm([(fitted(rows, rows[:, 0] * 1.0), 0, 1.0)])
+    trees = from_lightgbm([grown(fitted(rows, rows[:, 0] * 1.0))])
     parts = {name: part.copy() for name, part in vars(trees).items()}
     for name, value in change.items():
         parts[name][0] = value
@@ -408,7 +589,7 @@ def test_a_fitted_blend_finds_what_the_truth_follows() -> None:
     same, familiar = random.integers(0, 2, size), 4 * random.integers(0, 2, size)
     truth = np.where(same == 1, last, np.where(familiar == 4, own, 0.5 * last + 0.5 * median))
     pasts = [Past(*one, 3, int(kept)) for *one, kept in zip(last, median, same, strict=True)]
-    blend = fit_blend(pasts, own, familiar, truth)
+    blend = fit_blend(pasts, own, familiar, truth, np.ones(size))
     np.testing.assert_allclose(blend.weights[0, 2, 1], (1.0, 0.0))
     np.testing.assert_allclose(blend.weights[4, 2, 1], (1.0, 0.0))
     np.testing.assert_allclose(blend.weights[4, 2, 0, 1], 1.0)
@@ -417,23 +598,57 @@ def test_a_fitted_blend_finds_what_the_truth_follows() -> None:
     np.testing.assert_allclose(blend.weights[0, 1, 0], blend.weights[4, 1, 2])
 
 
+def test_a_blend_follows_the_jobs_that_weigh_more() -> None:
+    random = np.random.default_rng(1)
+    last, own = random.normal(5, 1, (2, 400))
+    recent = np.arange(400) >= 300
+    truth = np.where(recent, last, own)
+    pasts = [Past(value, value, 1, 1) for value in last]
+    for weight, expected in ((1.0, 1.0), (10.0, 0.0)):
+        blend = fit_blend(pasts, own, np.zeros(400, dtype=np.int64), truth, np.where(recent, weight, 1.0))
+        assert blend.weights[0, 0, 1, 1] == expected
+
+
 # Experts
 
 
-def an_expert(*, with_history: bool = True) -> Expert:
+def an_expert(*, with_history: bool = True, with_neighbours: bool = True) -> Expert:
     """Runtime from the bytes, memory from the task, nothing about the CPUs; history is followed halfway."""
     facts = some_facts()
     columns = fit_columns(facts, directions=4)
     size = np.arange(60)
     truth = np.stack([np.log(10.0 + size), np.log(1e9 * (1 + size % 3)), np.full(60, np.nan)], axis=1)
-    encodings = fit_encodings(columns.keys(facts), truth)
-    rows = np.hstack([columns.values(facts), encodings.rows(columns.keys(facts))[0]])
-    trees = from_lightgbm([(fitted(rows, truth[:, 0]), 0, 1.0), (fitted(rows, truth[:, 1]), 1, 1.0)])
-    if not with_history:
-        return Expert(columns, encodings, trees)
-    weights = np.zeros(SHAPE, dtype=np.float32)
-    weights[..., 1] = 0.5
-    return Expert(columns, encodings, trees, {0: Blend(weights)})
+    words, keys = columns.words(facts), columns.keys(facts)
+    values = columns.values(facts, words)
+    categories = fit_categories(keys, len(columns.strings))
+    codes = categories.codes(keys)
+    places, numbers = places_of(codes, categories), values[:, : len(columns.numbers)]
+    known = sum(map(len, categories.keys))
+    linear, plain = (
+        fit_linear(given, WORD_BUCKETS, numbers, places, known, truth, 0.1) for given in (words, None)
+    )
+    neighbours = fit_neighbours(words, truth, WORD_BUCKETS) if with_neighbours else None
+    basis = Basis(columns, categories, linear, plain, neighbours)
+    encodings = fit_encodings(keys, centered(truth))
+    rows = np.hstack([values, encodings.rows(keys)[0], codes, told(basis.first(words, numbers, codes))])
+    general = GROWN.index("general") * len(TARGETS)
+    trees = from_lightgbm([grown(fitted(rows, truth[:, target]), general + target) for target in (0, 1)])
+    weights = np.zeros((LEVELS + 1, len(TARGETS), len(MEMBERS)), dtype=np.float32)
+    weights[..., MEMBERS.index("general")] = 0.9
+    weights[..., MEMBERS.index("linear")] = weights[..., MEMBERS.index("neighbours")] = 0.05
+    followed = np.zeros(SHAPE, dtype=np.float32)
+    followed[..., 1] = 0.5
+    by_history = {0: Blend(followed)} if with_history else {}
+    return Expert(basis, encodings, trees, Mix(weights), by_history)
+
+
+def panel_of(*experts: Expert) -> Panel:
+    names = [f"dialect {place}" for place in range(len(experts))]
+    return Panel(fit_dialects(dict.fromkeys(names, some_facts())), dict(zip(names, experts, strict=True)))
+
+
+def advice(expert: Expert, one: Job) -> Evidence:
+    return expert.advise(one, facts_of(one), TARGETS)
 
 
 @pytest.fixture(scope="module")
@@ -443,7 +658,8 @@ def expert() -> Expert:
 
 @pytest.fixture(scope="module")
 def experts(expert: Expert) -> Experts:
-    return Experts(TARGETS, {field_of("nextflow", "job"): expert})
+    other = an_expert(with_history=False, with_neighbours=False)
+    return Experts(TARGETS, {field_of("nextflow", "job"): panel_of(expert, other)})
 
 
 def asked(size: int = 20) -> Job:
@@ -472,8 +688,8 @@ def test_an_unknown_job_is_less_familiar_and_an_unknown_kind_has_no_evidence(exp
 
 def test_history_moves_the_estimate(expert: Expert) -> None:
     past = [Outcome({RUNTIME: 3000.0, CPUS: 2.0}, 86400.0, same_config=True)] * 3
-    evidence = expert.advise(asked().with_history(past), TARGETS)
-    alone = expert.advise(asked(), TARGETS)
+    evidence = advice(expert, asked().with_history(past))
+    alone = advice(expert, asked())
     assert evidence.values[RUNTIME] == pytest.approx(math.sqrt(3000 * alone.values[RUNTIME]))
     assert abs(math.log(evidence.values[RUNTIME] / alone.values[RUNTIME])) > 1
     assert evidence.values[MEMORY] == alone.values[MEMORY]
@@ -483,20 +699,20 @@ def test_history_moves_the_estimate(expert: Expert) -> None:
 
 def test_cut_runs_change_nothing_and_extreme_ones_stay_finite(expert: Expert) -> None:
     cut = Outcome({RUNTIME: 1e9}, 60.0, complete=False)
-    assert expert.advise(asked().with_history([cut]), TARGETS) == expert.advise(asked(), TARGETS)
+    assert advice(expert, asked().with_history([cut])) == advice(expert, asked())
     for value in (0.0, 1e-12, 1e15, 1e300):
-        evidence = expert.advise(asked().with_history([Outcome(dict.fromkeys(TARGETS, value), 1e9)]), TARGETS)
+        evidence = advice(expert, asked().with_history([Outcome(dict.fromkeys(TARGETS, value), 1e9)]))
         assert all(map(math.isfinite, evidence.values.values()))
 
 
 def test_equal_experts_give_equal_bytes_and_the_same_advice(experts: Experts) -> None:
-    content = experts.to_bytes()
-    again = Experts.from_bytes(content)
-    assert again.to_bytes() == content
+    content = storage.to_bytes(experts)
+    again = storage.from_bytes(content)
+    assert storage.to_bytes(again) == content
     past = [Outcome({RUNTIME: 50.0}, 7200.0, same_config=False)]
     for one in (asked(3), asked(4).with_history(past), job({"x": 1})):
         assert again.advise(one) == experts.advise(one)
-    assert Experts.from_bytes(Experts(TARGETS, {}).to_bytes()).advise(asked()) is None
+    assert storage.from_bytes(storage.to_bytes(Experts(TARGETS, {}))).advise(asked()) is None
 
 
 def rewritten(content: bytes, drop: str = "", **changes: NDArray[Any]) -> bytes:
@@ -532,13 +748,20 @@ def malformed(content: bytes) -> Mapping[str, bytes]:
         "fewer nodes": rewritten(content, left=few),
         "leaves that are not there": rewritten(content, leaf=few),
         "weights of another shape": rewritten(content, **{"history/0": np.zeros((2, 2), dtype=np.float32)}),
+        "another mix": rewritten(content, **{"mix/weights": np.zeros((2, 2), dtype=np.float32)}),
+        "no dialects": rewritten(content, drop="dialects/base"),
+        "other dialects": rewritten(content, **{"dialects/evidence": np.zeros((1, 4), dtype=np.float16)}),
+        "fewer categories": rewritten(content, categories=few),
+        "a linear model of other numbers": rewritten(content, **{"plain/numbers": np.zeros((9, 3))}),
+        "neighbours that are not there": rewritten(content, **{"neighbours/values": np.zeros((1, 3))}),
+        "buckets that are not there": rewritten(content, **{"neighbours/start": few}),
     }
 
 
 def test_malformed_experts_are_refused(experts: Experts) -> None:
-    for what, content in malformed(experts.to_bytes()).items():
+    for what, content in malformed(storage.to_bytes(experts)).items():
         with pytest.raises(ValueError, match="malformed experts"):
-            pytest.fail(f"{what} was read: {Experts.from_bytes(content)}")
+            pytest.fail(f"{what} was read: {storage.from_bytes(content)}")
 
 
 # In a checkpoint
@@ -555,7 +778,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory, experts: Experts) -> Path:
     (directory / "config.json").write_text("{}")
     (directory / "model.safetensors").write_bytes(b"")
     (directory / SEEN).write_bytes(SeenTrigrams().to_bytes())
-    (directory / EXPERTS).write_bytes(experts.to_bytes())
+    (directory / EXPERTS).write_bytes(storage.to_bytes(experts))
     write_manifest(directory, Manifest("tiny", DEFAULT_TARGETS, code, 512, {}))
     return directory
 
@@ -586,7 +809,7 @@ def test_a_malformed_file_stops_the_start(stored: Path, tmp_path: Path, experts:
     for file in stored.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     manifest = Checkpoint.load(stored).manifest
-    contents = malformed(experts.to_bytes()).values() if name == EXPERTS else [b"", b"{}"]
+    contents = malformed(storage.to_bytes(experts)).values() if name == EXPERTS else [b"", b"{}"]
     for content in contents:
         (tmp_path / name).write_bytes(content)
         write_manifest(tmp_path, manifest)
@@ -605,6 +828,6 @@ def test_a_manifest_that_is_no_object_stops_the_start(stored: Path, tmp_path: Pa
 
 
 def test_columns_name_all_they_need(expert: Expert) -> None:
-    columns: Columns = expert.columns
+    columns: Columns = expert.basis.columns
     assert columns.idf.shape == (WORD_BUCKETS,)
     assert columns.directions.shape == (WORD_BUCKETS, 4)

@@ -3,20 +3,23 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from model.evidence import storage
 from model.evidence.expert import Experts, field_of
 from model.evidence.facts import facts_of
 from model.evidence.history import ln
 from model.jobs.job import Job
 from model.targets import DEFAULT_TARGETS
 from model.training.corpus import HistoryIndex, Record
+from model.training.dialect_fit import DialectFit
 from model.training.evidence import facts_of_records, fit_experts
 from model.training.examples import examples, job_of
-from model.training.field_fit import EvidenceSettings
+from model.training.growing import EvidenceSettings
 from model.training.held_out import HeldOut
 from tests.model.jobs_fixtures import encoder
 
@@ -28,6 +31,7 @@ SETTINGS = EvidenceSettings(
     held_out_rounds=40,
     held_out_learning_rate=0.2,
     leaves=8,
+    most_leaves=8,
 )
 FIELD = field_of("nextflow", "job")
 
@@ -182,7 +186,7 @@ def test_informed_estimates_follow_the_past_runs(recurring: Fit) -> None:
 def test_what_training_saw_is_what_the_stored_experts_say(name: str, request: pytest.FixtureRequest) -> None:
     """For records that were not fitted on: the same estimate, bare and with the same runs shown."""
     one: Fit = request.getfixturevalue(name)
-    stored = Experts.from_bytes(one.experts.to_bytes())
+    stored = storage.from_bytes(storage.to_bytes(one.experts))
     for place in np.flatnonzero(~one.train())[::3]:
         bare = stored.advise(job_of(one.records[place]))
         assert bare is not None
@@ -197,9 +201,41 @@ def test_what_training_saw_is_what_the_stored_experts_say(name: str, request: py
 
 def test_equal_fits_give_equal_experts(recurring: Fit) -> None:
     again = fit(recurring.records)
-    assert again.experts.to_bytes() == recurring.experts.to_bytes()
+    assert storage.to_bytes(again.experts) == storage.to_bytes(recurring.experts)
     for part, values in vars(again.held_out).items():
         np.testing.assert_array_equal(values, getattr(recurring.held_out, part))
+
+
+def test_stored_fits_are_not_made_again_and_are_weighed_alike(
+    recurring: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, facts = recurring.records, facts_of_records(recurring.records, 1)
+    fit_experts(records, facts, TARGETS, SETTINGS, stored=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["nextflow-job-synthetic.pkl"]
+    monkeypatch.setattr(DialectFit, "fits", lambda _: pytest.fail("fitted again"))
+    again, held_out = fit_experts(records, facts, TARGETS, SETTINGS, stored=tmp_path)
+    assert storage.to_bytes(again) == storage.to_bytes(recurring.experts)
+    np.testing.assert_array_equal(held_out.informed, recurring.held_out.informed)
+
+
+def test_later_records_decide_how_far_past_runs_are_followed() -> None:
+    """In train every run is as the configuration says, in val as the run before it was."""
+    draw = np.random.default_rng(3)
+    made: list[Record] = []
+    for key in range(60):
+        for day in range(6):
+            size, split = int(draw.integers(1, 100)), "val" if day >= 3 else "train"
+            log = (
+                math.log(size)
+                if day < 3
+                else float(made[-1].targets[RUNTIME] and ln(made[-1].targets[RUNTIME]))
+            )
+            made.append(record(len(made), {"bytes": size}, log, key=f"k{key}", day=day, split=split))
+    weights = fit(made).experts.by_field[FIELD].experts["synthetic"].by_history[0].weights
+    later = fit([one for one in made if one.split == "train"])
+    alone = later.experts.by_field[FIELD].experts["synthetic"].by_history[0].weights
+    assert weights[..., 2, 0, 1].max() < 0.3  # three past runs, another configuration
+    assert alone[..., 1, 0, 1].min() > 0.7  # two past runs
 
 
 def test_examples_carry_what_is_said_of_their_record(recurring: Fit) -> None:

@@ -11,8 +11,9 @@ from model.checkpoint import EXPERTS, FILES, MANIFEST, Checkpoint
 from model.engines.base import Query
 from model.engines.torch_engine import TorchEngine
 from model.evaluation import latency
+from model.evidence import storage
 from model.evidence.columns import LEVELS
-from model.evidence.expert import Experts, field_of
+from model.evidence.expert import field_of
 from model.jobs import read
 from model.jobs.job import Outcome
 from tests.model.jobs_fixtures import jobs_of
@@ -52,7 +53,7 @@ def test_support_says_what_github_actions_records_hold(checkpoint: Checkpoint) -
 
 def test_every_trained_field_has_an_expert_that_advises(checkpoint: Checkpoint) -> None:
     """The small jobs of the tests, of every kind and scope that enough training records had."""
-    experts = Experts.from_bytes((checkpoint.path / EXPERTS).read_bytes())
+    experts = storage.from_bytes((checkpoint.path / EXPERTS).read_bytes())
     advised = set()
     for kind, scopes in checkpoint.manifest.support.items():
         for scope, counts in scopes.items():

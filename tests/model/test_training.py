@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from model.checkpoint import MANIFEST, Checkpoint, record_evaluation, scale_spread
+from model.calibration import Calibration
+from model.checkpoint import MANIFEST, Checkpoint, record_evaluation
 from model.decoder import Shape, new_decoder
 from model.engines.base import Query
 from model.engines.torch_engine import TorchEngine
@@ -288,10 +289,27 @@ def test_a_manifest_of_another_format_stops_the_start(
 
 
 def test_calibration_scales_the_spread_around_the_median() -> None:
-    assert scale_spread((0.1, 0.5, 0.9), (10.0, 100.0, 1000.0), 2.0, 0.5) == pytest.approx(
-        (1.0, 100.0, 100 * 10**0.5)
-    )
-    assert scale_spread((0.5, 0.9), (0.0, 1.0), 2.0, 2.0) == (0.0, 1.0)
+    scaled = Calibration(2.0, 0.5)
+    assert scaled((0.1, 0.5, 0.9), (10.0, 100.0, 1000.0)) == pytest.approx((1.0, 100.0, 100 * 10**0.5))
+    assert scaled((0.5, 0.9), (0.0, 1.0)) == (0.0, 1.0)
+
+
+def test_calibration_follows_the_median_part_of_the_way_from_the_estimate() -> None:
+    halfway = Calibration(departure=0.5)
+    assert halfway((0.1, 0.5, 0.9), (50.0, 100.0, 200.0), 25.0) == pytest.approx((25.0, 50.0, 100.0))
+    assert halfway((0.5, 0.9), (100.0, 200.0)) == pytest.approx((100.0, 200.0))  # nothing was estimated
+    assert halfway((0.5, 0.9), (100.0, 200.0), 0.0) == pytest.approx((100.0, 200.0))
+
+
+def test_calibration_finds_how_far_to_depart_and_how_wide_to_be() -> None:
+    draw = np.random.default_rng(0)
+    estimate, median = draw.normal(0, 1, (2, 4000))
+    truth = estimate + 0.3 * (median - estimate) + draw.normal(0, 0.5, 4000)
+    logs = np.stack([truth, estimate, median - 0.2, median, median + 0.4], axis=1)
+    found = calibration_of(logs)
+    assert found.departure == pytest.approx(0.3)
+    outer = 1.2816 * 0.5  # of a normal distribution
+    assert (0.2 * found.below, 0.4 * found.above) == pytest.approx((outer, outer), rel=0.1)
 
 
 def test_settings_are_plain_data() -> None:

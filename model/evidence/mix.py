@@ -1,0 +1,78 @@
+"""How much each member of an expert counts, by how familiar the job is."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.evidence.columns import LEVELS
+
+#: Steps of the search: a weight is a multiple of one part in this many.
+_STEPS = 20
+#: A familiarity with fewer jobs takes the weights of all of them.
+_FEWEST = 80
+
+
+@dataclass(frozen=True)
+class Mix:
+    """weights: [LEVELS + 1, targets, members], each familiarity's and target's sum is one (or zero: no member)."""
+
+    weights: NDArray[np.float32]
+
+    def __call__(self, answers: NDArray[np.float64], familiarity: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Answers [n, targets, members] in ln (NaN: none), familiarity [n] -> [n, targets]; NaN where nobody answers.
+
+        The weight of a member that does not answer goes to those that do.
+        """
+        given = np.isfinite(answers)
+        weights = np.where(given, self.weights[familiarity], 0.0)
+        total = weights.sum(axis=-1)
+        summed = (weights * np.where(given, answers, 0.0)).sum(axis=-1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(np.where(total > 0, summed / total, np.nan))
+
+
+def fit_mix(
+    answers: NDArray[np.float64],
+    truth: NDArray[np.float64],
+    familiarity: NDArray[np.int64],
+    weight: NDArray[np.float64],
+) -> Mix:
+    """Weights of the least mean abs ln error: answers [n, targets, members], truth [n, targets], weight [n] of a job.
+
+    Found by adding one member after the other, the same one as often as it helps: few enough choices not to fit noise.
+    """
+    targets, members = answers.shape[1:]
+    found = np.zeros((LEVELS + 1, targets, members), dtype=np.float32)
+    for target in range(targets):
+        usable = np.isfinite(truth[:, target]) & np.isfinite(answers[:, target]).any(axis=1)
+        if not usable.any():
+            continue
+        own, said = truth[usable, target], answers[usable, target]
+        met, heavy = familiarity[usable], weight[usable]
+        usual = _greedy(said, own, heavy)
+        for level in range(LEVELS + 1):
+            inside = met == level
+            enough = inside.sum() >= _FEWEST
+            found[level, target] = _greedy(said[inside], own[inside], heavy[inside]) if enough else usual
+    return Mix(found)
+
+
+def _greedy(
+    answers: NDArray[np.float64], truth: NDArray[np.float64], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """[members] weights that sum to one."""
+    members = np.flatnonzero(np.isfinite(answers).mean(axis=0) > 0.99)
+    if not len(members):
+        members = np.flatnonzero(np.isfinite(answers).any(axis=0))
+    said = np.where(
+        np.isfinite(answers[:, members]), answers[:, members], np.nanmedian(answers, axis=1)[:, None]
+    )
+    counts = np.zeros(answers.shape[1])
+    total = np.zeros(len(truth))
+    for step in range(1, _STEPS + 1):
+        errors = np.abs((total[:, None] + said) / step - truth[:, None])
+        best = int((weight @ errors).argmin())
+        counts[members[best]] += 1
+        total += said[:, best]
+    return counts / _STEPS

@@ -1,0 +1,153 @@
+"""Experts <-> one compressed .npz of arrays and a JSON header. Equal experts give equal bytes."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.evidence.categories import MOST, Categories
+from model.evidence.columns import LEVELS, Columns
+from model.evidence.dialect import Dialects
+from model.evidence.encodings import Encodings, KeyTable, encoded_width
+from model.evidence.expert import FIRST, GROWN, MEMBERS, Basis, Expert, Experts, Panel
+from model.evidence.history import SHAPE, Blend
+from model.evidence.linear import Linear
+from model.evidence.mix import Mix
+from model.evidence.neighbours import Neighbours
+from model.evidence.trees import Trees
+
+_HEADER = "header"
+Arrays = dict[str, NDArray[Any]]
+Part = TypeVar("Part")
+
+
+def to_bytes(experts: Experts) -> bytes:
+    """The file's content."""
+    arrays: Arrays = {}
+    header: dict[str, Any] = {"targets": experts.targets, "fields": {}}
+    for place, panel in experts.by_field.items():
+        _put(arrays, f"{place}/dialects", panel.dialects)
+        header["fields"][place] = {
+            "names": panel.dialects.names,
+            "experts": {
+                name: _put_expert(arrays, f"{place}/{name}", expert) for name, expert in panel.experts.items()
+            },
+        }
+    arrays[_HEADER] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    out = io.BytesIO()
+    np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+def from_bytes(content: bytes) -> Experts:
+    """Raises ValueError for content that `to_bytes` did not write."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            header = json.loads(stored[_HEADER].tobytes())
+            targets = tuple(header["targets"])
+            found = {}
+            for place, panel in header["fields"].items():
+                dialects = _take(stored, f"{place}/dialects", Dialects, names=tuple(panel["names"]))
+                experts = {
+                    name: _expert(stored, f"{place}/{name}", one, len(targets))
+                    for name, one in panel["experts"].items()
+                }
+                _require(set(dialects.names) == set(experts), "a dialect without an expert")
+                _require(len(dialects.evidence) == len(dialects.base) == len(experts), "other dialects")
+                found[place] = Panel(dialects, experts)
+            return Experts(targets, found)
+    except Exception as error:  # zip, zlib, npy and JSON each fail in their own ways
+        raise ValueError(f"malformed experts: {type(error).__name__}") from error
+
+
+def _put(arrays: Arrays, prefix: str, part: Any) -> dict[str, Any]:
+    """Store the arrays of a dataclass; return its tuples, which go into the header."""
+    values = {one.name: getattr(part, one.name) for one in fields(part)}
+    arrays.update({f"{prefix}/{name}": v for name, v in values.items() if isinstance(v, np.ndarray)})
+    return {name: value for name, value in values.items() if isinstance(value, tuple)}
+
+
+def _take(stored: Mapping[str, NDArray[Any]], prefix: str, kind: type[Part], **given: Any) -> Part:
+    names = [one.name for one in fields(kind) if one.name not in given]  # type: ignore[arg-type]
+    return kind(**given, **{name: stored[f"{prefix}/{name}"] for name in names})
+
+
+def _put_expert(arrays: Arrays, place: str, expert: Expert) -> dict[str, Any]:
+    basis, tables = expert.basis, expert.encodings.tables
+    header: dict[str, Any] = {
+        "columns": _put(arrays, f"{place}/columns", basis.columns),
+        "categories": [len(known) for known in basis.categories.keys],
+        "key_tables": [len(table.keys) for table in tables],
+        "neighbours": basis.neighbours is not None,
+        "targets_of_history": sorted(expert.by_history),
+    }
+    arrays[f"{place}/categories"] = np.concatenate([np.empty(0, np.uint32), *basis.categories.keys])
+    for part in ("keys", "means", "counts"):
+        arrays[f"{place}/encodings/{part}"] = np.concatenate([getattr(t, part) for t in tables])
+    models = {"linear": basis.linear, "plain": basis.plain, "trees": expert.trees, "mix": expert.mix}
+    if basis.neighbours:
+        models["neighbours"] = basis.neighbours
+    for name, model in models.items():
+        _put(arrays, f"{place}/{name}", model)
+    for target, blend in expert.by_history.items():
+        arrays[f"{place}/history/{target}"] = blend.weights
+    return header
+
+
+def _expert(
+    stored: Mapping[str, NDArray[Any]], place: str, header: Mapping[str, Any], targets: int
+) -> Expert:
+    lists = {name: tuple(value) for name, value in header["columns"].items()}
+    columns = _take(stored, f"{place}/columns", Columns, **lists)
+    numbers, buckets = len(columns.numbers), len(columns.idf)
+    categories = Categories(tuple(_split(stored[f"{place}/categories"], header["categories"])))
+    _require(len(categories.keys) == len(columns.strings), "categories of other columns")
+    _require(all(len(known) <= MOST for known in categories.keys), "too many categories")
+    linear, plain = (_take(stored, f"{place}/{name}", Linear) for name in ("linear", "plain"))
+    for model, words in ((linear, buckets), (plain, 0)):
+        shapes = (model.words.shape, model.numbers.shape, model.categories.shape)
+        wanted = ((words, targets), (numbers, targets), (sum(header["categories"]), targets))
+        _require(shapes == wanted, "linear models of another shape")
+    neighbours = _take(stored, f"{place}/neighbours", Neighbours) if header["neighbours"] else None
+    if neighbours:
+        _check_neighbours(neighbours, buckets, targets)
+    parts = [
+        _split(stored[f"{place}/encodings/{part}"], header["key_tables"])
+        for part in ("keys", "means", "counts")
+    ]
+    tables = tuple(KeyTable(*table) for table in zip(*parts, strict=True))
+    _require(len(tables) == columns.keys_per_job and all(len(t.keys) for t in tables), "other key tables")
+    encodings = Encodings(tables, targets)
+    encoded = encoded_width(len(tables), targets)
+    width = numbers + columns.directions.shape[1] + encoded + len(columns.strings) + targets * len(FIRST)
+    by_history = {
+        target: Blend(stored[f"{place}/history/{target}"]) for target in header["targets_of_history"]
+    }
+    _require(all(blend.weights.shape == SHAPE for blend in by_history.values()), "weights of histories")
+    mix = _take(stored, f"{place}/mix", Mix)
+    _require(mix.weights.shape == (LEVELS + 1, targets, len(MEMBERS)), "weights of members")
+    trees = _take(stored, f"{place}/trees", Trees).checked(width, targets * len(GROWN))
+    return Expert(Basis(columns, categories, linear, plain, neighbours), encodings, trees, mix, by_history)
+
+
+def _check_neighbours(neighbours: Neighbours, buckets: int, targets: int) -> None:
+    start, entries = neighbours.start, len(neighbours.job)
+    _require(start.shape == (buckets + 1,) and start[0] == 0 and start[-1] == entries, "neighbours")
+    _require((np.diff(start) >= 0).all() and len(neighbours.weight) == entries, "neighbours")
+    jobs = len(neighbours.values)
+    _require(jobs > 0 and neighbours.values.shape == (jobs, targets), "neighbours")
+    _require(entries == 0 or int(neighbours.job.max()) < jobs, "neighbours")
+
+
+def _split(part: NDArray[Any], sizes: list[int]) -> list[NDArray[Any]]:
+    _require(sum(sizes) == len(part), "another size")
+    return np.split(part, np.cumsum(sizes)[:-1]) if sizes else []
+
+
+def _require(sound: Any, what: str) -> None:
+    if not sound:
+        raise ValueError(what)

@@ -1,0 +1,359 @@
+"""All fits of one dialect: its basis, members and mix, and the same again with a part of the records held out."""
+
+import pickle
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.evidence.categories import Categories, fit_categories
+from model.evidence.columns import PLACES, Columns, fit_columns
+from model.evidence.encodings import Encodings, centered, encoded_width, fit_encodings, held_out_rows
+from model.evidence.expert import FIRST, GROWN, MEMBERS, Basis, Expert, members, told
+from model.evidence.facts import WORD_BUCKETS, Facts
+from model.evidence.history import SHOWN, Blend, fit_blend, ln, past_of
+from model.evidence.linear import fit_linear, places_of
+from model.evidence.mix import Mix, fit_mix
+from model.evidence.neighbours import Neighbours, fit_neighbours
+from model.evidence.trees import Fitted, Trees, from_lightgbm
+from model.evidence.words import Words
+from model.training.corpus import HistoryIndex, Record
+from model.training.files import write_whole
+from model.training.growing import FEWEST, EvidenceSettings, Layout, Places, Rows, Truth, added, grow
+from model.training.held_out import nothing_held_out
+
+FOLDS = 3
+#: Ridge penalties with and without words.
+_ALPHA, _PLAIN_ALPHA = 0.1, 0.03
+#: So many later records have half of the say that any number of them would have.
+_STEADY = 150
+#: Neighbours are kept where they err at most this many times what a linear model does.
+_WORTH = 1.2
+
+
+@dataclass(frozen=True)
+class Fits:
+    """What takes long, before anything is weighed: n train records, m later ones (val), T targets.
+
+    answers: [2, n, T, MEMBERS] of the train records, by those who know the other folds of each cut alone; familiarity:
+    [2, n]. later: [m, T, MEMBERS], later_familiarity: [m], by the members that serve.
+    """
+
+    basis: Basis
+    encodings: Encodings
+    trees: Trees
+    answers: NDArray[np.float64]
+    familiarity: Places
+    later: NDArray[np.float64]
+    later_familiarity: Places
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """The train records in folds, and what each row looks like to those who know the other folds alone.
+
+    folds: [n]. rows: [n, all columns]. first: [n, targets, FIRST]. familiarity: [n].
+    """
+
+    folds: Places
+    rows: Rows
+    first: NDArray[np.float64]
+    familiarity: Places
+
+
+class DialectFit:
+    """All fits of one dialect of a kind and scope. N records of any split, n of them train records, T targets."""
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        facts: Sequence[Facts],
+        index: HistoryIndex,
+        targets: Sequence[str],
+        settings: EvidenceSettings,
+    ) -> None:
+        self._records, self._facts, self._targets, self._settings = records, facts, targets, settings
+        self._train = np.array([record.split == "train" for record in records])
+        self._truth = np.array(
+            [[ln(r.targets[t]) if t in r.targets else np.nan for t in targets] for r in records]
+        )
+        random = np.random.default_rng(settings.seed)
+        self._histories = [index.history_of(record, limit=SHOWN) for record in records]
+        # Any number of the past runs: a job may have run only once before.
+        shown = np.array([random.integers(1, len(past) + 1) if past else 0 for past in self._histories])
+        every = HistoryIndex(records)
+        self._recent = {
+            row: every.history_of(record, limit=SHOWN)
+            for row, record in enumerate(records)
+            if record.split != "train"
+        }
+        self.held_out = nothing_held_out(self._truth.shape)
+        self.held_out.shown = shown
+        strange = random.random(len(records)) < settings.strange_share
+        self.held_out.strange = strange & self._train
+        self._with_neighbours = True
+
+    def run(self, stored: Path | None = None) -> Expert | None:
+        """Fit; fills `held_out`. None where there is too little to learn from.
+
+        stored: where the fits are kept: they are made once, and what weighs them can change.
+        """
+        if int(self._train.sum()) < FEWEST:
+            return None
+        if stored is not None and stored.exists():
+            fits: Fits = pickle.loads(stored.read_bytes())
+        else:
+            fits = self.fits()
+            if stored is not None:
+                write_whole(stored, pickle.dumps(fits, protocol=pickle.HIGHEST_PROTOCOL))
+        return self.weighed(fits)
+
+    def fits(self) -> Fits:
+        """Every member, and what the members say of records that they do not know."""
+        train, later = np.flatnonzero(self._train), np.flatnonzero(~self._train)
+        self._read(train)
+        cuts = [self._cut(train, folds) for folds in self._folds(train)]
+        if not self._neighbours_pay(cuts, train):
+            self._with_neighbours = False
+            cuts = [self._without_neighbours(cut) for cut in cuts]
+        answers = np.stack([self._answers(cut, cuts, train) for cut in cuts])
+        basis = self._basis(train)
+        encodings = fit_encodings(self._keys[train], centered(self._truth[train]))
+        grown = self._grow(cuts, [np.arange(len(train))] * 2, train)
+        said, met = np.empty((0, *answers.shape[2:])), np.empty(0, dtype=np.int64)
+        if len(later):
+            encoded, met = encodings.rows(self._keys[later])
+            first = self._first(basis, later)
+            said = members(first, self._added(grown, self._rows(later, encoded, self._codes[later], first)))
+        familiarity = np.stack([cut.familiarity for cut in cuts])
+        return Fits(basis, encodings, from_lightgbm(grown), answers, familiarity, said, met)
+
+    def weighed(self, fits: Fits) -> Expert:
+        """The expert that its members make together; fills `held_out`."""
+        train, later = np.flatnonzero(self._train), np.flatnonzero(~self._train)
+        mix = self._mix(fits, train, later)
+        held = self.held_out
+        held.known[train], held.unknown[train] = (
+            mix(said, met) for said, met in zip(fits.answers, fits.familiarity, strict=True)
+        )
+        held.known_familiarity[train], held.unknown_familiarity[train] = fits.familiarity
+        held.known[later] = held.unknown[later] = mix(fits.later, fits.later_familiarity)
+        held.known_familiarity[later] = held.unknown_familiarity[later] = fits.later_familiarity
+        return Expert(fits.basis, fits.encodings, fits.trees, mix, self._fit_history(train, later))
+
+    def _read(self, train: Places) -> None:
+        """Columns, and what every record looks like in them; records that share their facts are read once."""
+        distinct: dict[int, int] = {}
+        for one in self._facts:
+            distinct.setdefault(id(one), len(distinct))
+        first = {distinct[id(one)]: one for one in self._facts}
+        unique = [first[place] for place in range(len(distinct))]
+        self._content = np.array([distinct[id(one)] for one in self._facts])
+        known = np.unique(self._content[train])
+        self._columns: Columns = fit_columns([unique[p] for p in known.tolist()], seed=self._settings.seed)
+        self._words: Words = self._columns.words(unique)
+        self._values = self._columns.values(unique, self._words)[self._content]
+        self._keys = self._columns.keys(unique)[self._content]
+        self._categories: Categories = fit_categories(self._keys[train], len(self._columns.strings))
+        self._codes = self._categories.codes(self._keys)
+        self._places = places_of(self._codes, self._categories)
+        self._layout = Layout(
+            numbers=len(self._columns.numbers),
+            meaning=self._columns.directions.shape[1],
+            encoded=encoded_width(self._columns.keys_per_job, len(self._targets)),
+            codes=len(self._columns.strings),
+            targets=len(self._targets),
+        )
+
+    def _rows(self, records: Places, encoded: Rows, codes: Rows, first: NDArray[np.float64]) -> Rows:
+        """The columns of some records, as `Expert.estimate` lays them out."""
+        return np.hstack([self._values[records], encoded, codes, told(first)])
+
+    def _folds(self, train: Places) -> tuple[Places, Places]:
+        """By works, and by groups."""
+        works = np.array([_work(self._records[row], self._facts[row]) % FOLDS for row in train])
+        sizes = Counter(self._records[row].group for row in train)
+        order = {group: place % FOLDS for place, (group, _) in enumerate(sizes.most_common())}
+        groups = np.array([order[self._records[row].group] for row in train])
+        return works, groups
+
+    def _cut(self, train: Places, folds: Places) -> _Cut:
+        targets, strings = len(self._targets), len(self._columns.strings)
+        encoded, familiarity = held_out_rows(self._keys[train], centered(self._truth[train]), folds)
+        # A value that no other fold has is as strange as one that was never seen.
+        means = encoded[:, : strings * targets].reshape(len(train), strings, targets)
+        codes = np.where(np.isnan(means).all(axis=2), np.nan, self._codes[train]).astype(np.float32)
+        first = np.full((len(train), targets, len(FIRST)), np.nan)
+        for fold in range(FOLDS):
+            held = folds == fold
+            if held.any() and not held.all():  # one group alone: nothing else tells of it
+                first[held] = self._first(self._basis(train[~held]), train[held])
+        return _Cut(folds, self._rows(train, encoded, codes, first), first, familiarity)
+
+    def _basis(self, records: Places) -> Basis:
+        """What answers first, fitted on some of the records."""
+        words, truth = self._words.rows(self._content[records]), self._truth[records]
+        numbers = self._values[records, : self._layout.numbers]
+        places, categories = self._places[records], sum(map(len, self._categories.keys))
+        linear, plain = (
+            fit_linear(known, WORD_BUCKETS, numbers, places, categories, truth, alpha)
+            for known, alpha in ((words, _ALPHA), (None, _PLAIN_ALPHA))
+        )
+        neighbours = self._neighbours(records) if self._with_neighbours else None
+        return Basis(self._columns, self._categories, linear, plain, neighbours)
+
+    def _neighbours(self, records: Places) -> Neighbours:
+        """Among distinct jobs, evenly drawn."""
+        distinct, place = np.unique(self._content[records], return_inverse=True)
+        measured = np.isfinite(self._truth[records])
+        sums, counts = np.zeros((2, len(distinct), len(self._targets)))
+        np.add.at(sums, place, np.where(measured, self._truth[records], 0.0))
+        np.add.at(counts, place, measured)
+        with np.errstate(invalid="ignore"):
+            values = sums / np.where(counts > 0, counts, np.nan)
+        entries = int(np.diff(self._words.start)[distinct].sum())
+        settings = self._settings
+        thinned = max(1, -(-len(distinct) // settings.neighbours), -(-entries // settings.neighbours_words))
+        kept = np.arange(0, len(distinct), thinned)
+        return fit_neighbours(self._words.rows(distinct[kept]), values[kept], WORD_BUCKETS)
+
+    def _neighbours_pay(self, cuts: Sequence[_Cut], train: Places) -> bool:
+        """Whether they err about as little as a linear model for any target in either cut: they take much room."""
+        errors = np.array([np.abs(cut.first - self._truth[train][..., None]) for cut in cuts])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a target that was never measured
+            mean = np.nanmean(errors, axis=1)
+        others = np.delete(mean, FIRST.index("neighbours"), axis=2).min(axis=2)
+        return bool((mean[..., FIRST.index("neighbours")] < _WORTH * others).any())
+
+    def _without_neighbours(self, cut: _Cut) -> _Cut:
+        first = cut.first.copy()
+        first[..., FIRST.index("neighbours")] = np.nan
+        rows = np.hstack([cut.rows[:, : -len(self._targets) * len(FIRST)], told(first)])
+        return replace(cut, rows=rows, first=first)
+
+    def _first(self, basis: Basis, records: Places) -> NDArray[np.float64]:
+        """What the basis answers for some records [records, targets, FIRST]; equal contents once."""
+        content, first, place = np.unique(self._content[records], return_index=True, return_inverse=True)
+        one = records[first]
+        numbers = self._values[one, : self._layout.numbers]
+        return basis.first(self._words.rows(content), numbers, self._codes[one])[place]
+
+    def _grow(
+        self, cuts: Sequence[_Cut], inside: Sequence[Places], train: Places, *, held_out: bool = False
+    ) -> list[Fitted]:
+        """All members for all targets, on the rows `inside` of each cut; all but one know the works' cut alone."""
+        found = []
+        for target, member in np.ndindex(len(self._targets), len(GROWN)):
+            used = range(len(cuts)) if GROWN[member] == "general" else [0]
+            rows = np.vstack([cuts[c].rows[inside[c]] for c in used])
+            truth = np.concatenate([self._truth[train[inside[c]], target] for c in used])
+            if GROWN[member] == "residual":
+                plain = FIRST.index("plain")
+                truth = truth - np.concatenate([cuts[c].first[inside[c], target, plain] for c in used])
+            grown = grow(GROWN[member], target, rows, truth, self._layout, self._settings, held_out=held_out)
+            if grown:
+                found.append(grown)
+        return found
+
+    def _added(self, grown: Sequence[Fitted], rows: Rows) -> NDArray[np.float64]:
+        """[n, targets, GROWN]: what the trees of each member add up to; NaN where none were grown."""
+        found = np.full((len(GROWN) * len(self._targets), len(rows)), np.nan)
+        for one in grown:
+            found[one.output] = added(one, rows)
+        return found.reshape(len(GROWN), len(self._targets), len(rows)).transpose(2, 1, 0)
+
+    def _answers(self, cut: _Cut, cuts: Sequence[_Cut], train: Places) -> NDArray[np.float64]:
+        """[n, targets, MEMBERS]: every train record as those answer who know the cut's other folds alone."""
+        found = np.full((len(train), len(self._targets), len(MEMBERS)), np.nan)
+        for fold in range(FOLDS):
+            held, others = np.flatnonzero(cut.folds == fold), np.flatnonzero(cut.folds != fold)
+            if len(held) and len(others):
+                grown = self._grow(cuts, [others] * len(cuts), train, held_out=True)
+                found[held] = members(cut.first[held], self._added(grown, cut.rows[held]))
+        return found
+
+    def _weights(self, train: Places, later: Places, share: float) -> tuple[Truth, Truth]:
+        """Weights of train and of later records, every group of a part alike.
+
+        What comes later is what serving meets: together those records weigh `share` times the train records, less
+        where they are few.
+        """
+        sizes = [Counter(self._records[row].group for row in part) for part in (train, later)]
+        known, new = (
+            np.array([1 / count[self._records[row].group] for row in part], dtype=np.float64)
+            for part, count in zip((train, later), sizes, strict=True)
+        )
+        if len(later):
+            new *= share * known.sum() / new.sum() * len(later) / (len(later) + _STEADY)
+        return known, new
+
+    def _mix(self, fits: Fits, train: Places, later: Places) -> Mix:
+        """Weights of the members, for the records of both cuts and those that come later."""
+        known, new = self._weights(train, later, 1.0)
+        return fit_mix(
+            np.concatenate([*fits.answers, fits.later]),
+            np.concatenate([np.tile(self._truth[train], (len(fits.answers), 1)), self._truth[later]]),
+            np.concatenate([*fits.familiarity, fits.later_familiarity]),
+            np.concatenate([np.tile(known, len(fits.answers)), new]),
+        )
+
+    def _fit_history(self, train: Places, later: Places) -> dict[int, Blend]:
+        """Per target, how past runs move an estimate; fills `informed`."""
+        found = {}
+        held = self.held_out
+        own, familiarity = held.informed_own, held.informed_familiarity
+        weights = dict(zip((*train, *later), np.concatenate(self._weights(train, later, 3.0)), strict=True))
+        for place, target in enumerate(self._targets):
+            pasts = {
+                row: past
+                for row, history in enumerate(self._histories)
+                if (past := past_of(history[: held.shown[row]], target))
+            }
+            # What a later run is told when it starts: all that came before it, of val too.
+            recent = {row: past for row in later if (past := past_of(self._recent[row], target))}
+            measured = np.isfinite(self._truth[:, place])
+            fitted = [row for row in train if row in pasts and measured[row]]
+            new = [row for row in later if row in recent and measured[row]]
+            if len(fitted) < FEWEST:
+                continue
+            # Estimates of jobs whose group is known and whose group is new, each with its own familiarity.
+            rows = [*fitted, *fitted, *new]
+            blend = fit_blend(
+                [*(pasts[row] for row in (*fitted, *fitted)), *(recent[row] for row in new)],
+                np.concatenate(
+                    [held.known[fitted, place], held.unknown[fitted, place], held.known[new, place]]
+                ),
+                np.concatenate(
+                    [
+                        held.known_familiarity[fitted],
+                        held.unknown_familiarity[fitted],
+                        held.known_familiarity[new],
+                    ]
+                ),
+                self._truth[rows, place],
+                np.array([weights[row] for row in rows]),
+            )
+            found[place] = blend
+            for row, past in pasts.items():
+                held.informed[row, place] = blend(past, own[row, place], int(familiarity[row]))
+        return found
+
+
+def _work(record: Record, facts: Facts) -> int:
+    """What runs belong together: those of one day where runs recur, else those that differ by machine only."""
+    if record.key and record.date:
+        return zlib.crc32(f"{record.source} {record.date[:10]}".encode())
+    return zlib.crc32("|".join(_what(facts)).encode())
+
+
+def _what(facts: Facts) -> Iterator[str]:
+    both: tuple[Mapping[str, Any], ...] = (facts.strings, facts.numbers)
+    for named in both:
+        yield from (f"{path}={value}" for path, value in named.items() if not path.startswith((*PLACES, "(")))
