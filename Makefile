@@ -6,10 +6,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUN    ?= runs/default
-# The shipped checkpoint first; then those that differ by their training seed alone.
-CHECKPOINTS ?= model/checkpoints/default
+# The shipped checkpoint first; then those that differ by their training seed alone (make seeds).
+CHECKPOINTS ?= model/checkpoints/default $(wildcard $(RUN)-seed2/checkpoint $(RUN)-seed3/checkpoint)
 
-.PHONY: help serve test check ci smoke train train-gpu benchmark bench clean
+.PHONY: help serve test check ci smoke train train-gpu seeds frontier benchmark bench clean
 .DELETE_ON_ERROR:
 
 help:  ## list the commands
@@ -33,17 +33,22 @@ smoke: $(VENV)/.serve  ## start the service, send the README's request, check th
 
 ci: check smoke  ## everything that guards the main job
 
-# First the text alone, then what the experts say of each job: the order in which the shipped checkpoint learned it.
-train: $(VENV)/.dev  ## train the default checkpoint on this CPU (resumes; needs the corpus)
-	$(BIN)/python -m model.training --directory $(RUN)-text --evidence-share 0 --steps 3000
-	mkdir -p $(RUN) && cp -n $(RUN)-text/tokenizer.json $(RUN)-text/experts.npz \
-	  $(RUN)-text/held_out.npz $(RUN)-text/examples.pkl $(RUN)
-	$(BIN)/python -m model.training --directory $(RUN) --base $(RUN)-text/checkpoint --learning-rate 1e-3 \
-	  --steps 1700 --install model/checkpoints/default
+TRAIN := $(BIN)/python -m model.training --steps 2000 --compile
 
-train-gpu: $(VENV)/.dev  ## on a CUDA device from scratch in one go, larger batches and more steps
+train: $(VENV)/.dev  ## train the default checkpoint on this CPU (resumes; needs the corpus and a C++ compiler)
+	$(TRAIN) --directory $(RUN) --install model/checkpoints/default
+
+train-gpu: $(VENV)/.dev  ## the same recipe on a CUDA device, larger batches and more steps
 	$(BIN)/python -m model.training --directory $(RUN)-gpu --steps 20000 --trees-per-batch 48 \
 	  --device cuda --install model/checkpoints/default
+
+seeds: train  ## two more trainings that differ by their seed, for the benchmark's deviations
+	$(foreach seed,2 3,$(TRAIN) --directory $(RUN)-seed$(seed) --prepared $(RUN) --seed $(seed) &&) true
+
+frontier: train  ## smaller and larger decoders, and docs/frontier.json: error and latency of each
+	$(foreach size,small large,$(TRAIN) --directory $(RUN)-$(size) --prepared $(RUN) --size $(size) &&) true
+	$(BIN)/python -m model.evaluation.frontier --checkpoint default=$(RUN)/checkpoint \
+	  --checkpoint small=$(RUN)-small/checkpoint --checkpoint large=$(RUN)-large/checkpoint
 
 benchmark: $(VENV)/.dev  ## measure CHECKPOINTS beside the baselines: docs/benchmark.md (needs the corpus)
 	$(BIN)/jobcast evaluate $(CHECKPOINTS:%=--checkpoint %)

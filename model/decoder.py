@@ -29,7 +29,7 @@ class Shape:
 SIZES = {
     "small": Shape(hidden=128, layers=3, heads=4, feed_forward=320),
     "default": Shape(),
-    "large": Shape(hidden=384, layers=6, heads=6, feed_forward=1024),
+    "large": Shape(hidden=384, layers=4, heads=6, feed_forward=960),
 }
 
 

@@ -9,15 +9,22 @@ from model.evidence.columns import LEVELS
 
 #: Steps of the search: a weight is a multiple of one part in this many.
 _STEPS = 20
+#: A member of less weight is not worth its bytes and its time.
+_LEAST = 0.1
 #: A familiarity with fewer jobs takes the weights of all of them.
 _FEWEST = 80
 
 
 @dataclass(frozen=True)
 class Mix:
-    """weights: [LEVELS + 1, targets, members], each familiarity's and target's sum is one (or zero: no member)."""
+    """weights: [LEVELS + 1, targets, members] each familiarity's and target's sum is one (or zero: no member)."""
 
     weights: NDArray[np.float32]
+
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """[targets, members]: whether a member counts anywhere."""
+        return np.asarray((self.weights > 0).any(axis=0))
 
     def __call__(self, answers: NDArray[np.float64], familiarity: NDArray[np.int64]) -> NDArray[np.float64]:
         """Answers [n, targets, members] in ln (NaN: none), familiarity [n] -> [n, targets]; NaN where nobody answers.
@@ -75,4 +82,6 @@ def _greedy(
         best = int((weight @ errors).argmin())
         counts[members[best]] += 1
         total += said[:, best]
-    return counts / _STEPS
+    counts[counts < _LEAST * _STEPS] = 0
+    shares: NDArray[np.float64] = counts / counts.sum()
+    return shares

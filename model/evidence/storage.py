@@ -2,6 +2,7 @@
 
 import io
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -39,7 +40,13 @@ def to_bytes(experts: Experts) -> bytes:
         }
     arrays[_HEADER] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     out = io.BytesIO()
-    np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
+    # What np.savez_compressed writes, a quarter smaller.
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_LZMA) as file:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy")  # of a fixed date: equal experts give equal bytes
+            member.compress_type = zipfile.ZIP_LZMA
+            with file.open(member, "w") as entry:
+                np.lib.format.write_array(entry, np.ascontiguousarray(array), allow_pickle=False)
     return out.getvalue()
 
 

@@ -63,6 +63,9 @@ def main(
     ] = False,
     size: Annotated[str, typer.Option(help=f"From scratch: {', '.join(SIZES)}.")] = "default",
     fsdp: Annotated[bool, typer.Option(help="Spread weights over the processes.")] = False,
+    prepared: Annotated[
+        Path | None, typer.Option(help="Take tokenizer, experts and examples from this run's directory.")
+    ] = None,
     limit_per_source: Annotated[int | None, typer.Option(help="Fewer records, for a trial.")] = None,
     install: Annotated[Path | None, typer.Option(help="Copy the finished checkpoint there.")] = None,
 ) -> None:
@@ -99,7 +102,9 @@ def main(
         sharded=fsdp,
         mixture=replace(_T.mixture, evidence_share=evidence_share),
     )
-    settings = replace(_DEFAULT, training=training, device=device, limit_per_source=limit_per_source)
+    settings = replace(
+        _DEFAULT, training=training, device=device, limit_per_source=limit_per_source, prepared=prepared
+    )
     try:
         made = run(corpus, directory, settings, console)
     except JobcastError as error:

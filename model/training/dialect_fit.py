@@ -145,7 +145,10 @@ class DialectFit:
         held.known_familiarity[train], held.unknown_familiarity[train] = fits.familiarity
         held.known[later] = held.unknown[later] = mix(fits.later, fits.later_familiarity)
         held.known_familiarity[later] = held.unknown_familiarity[later] = fits.later_familiarity
-        return Expert(fits.basis, fits.encodings, fits.trees, mix, self._fit_history(train, later))
+        # Trees that nobody listens to are not stored.
+        target, member = np.nonzero(mix.used[:, len(FIRST) :])
+        trees = fits.trees.only((member * len(self._targets) + target).tolist())
+        return Expert(fits.basis, fits.encodings, trees, mix, self._fit_history(train, later))
 
     def _read(self, train: Places) -> None:
         """Columns, and what every record looks like in them; records that share their facts are read once."""

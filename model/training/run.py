@@ -48,6 +48,8 @@ from model.training.tokenizer import balanced, train_tokenizer
 from model.training.train import Progress as Step
 from model.training.train import TrainSettings, train
 
+_TOKENIZER, _HELD_OUT, _EXAMPLES = "tokenizer.json", "held_out.npz", "examples.pkl"
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -63,6 +65,8 @@ class RunSettings:
     number_code: NumberCode = field(default_factory=NumberCode)
     processes: int = 2
     device: str = "cpu"
+    #: Another run whose tokenizer, experts and examples serve here too: one that differs in `training` alone.
+    prepared: Path | None = None
     training: TrainSettings = field(default_factory=TrainSettings)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
 
@@ -72,6 +76,7 @@ def run(corpus: Path, directory: Path, settings: RunSettings, console: Console) 
     directory.mkdir(parents=True, exist_ok=True)
     with join(settings.device, sharded=settings.training.sharded) as world, _progress(console) as progress:
         with world.main_first():  # one process reads the corpus, the others load what it made
+            _take_over(settings.prepared, directory)
             records = load_records(corpus, settings)
             encoder = _encoder(records, directory, settings, progress)
             held_out = _evidence(records, directory, settings, progress)
@@ -83,6 +88,13 @@ def run(corpus: Path, directory: Path, settings: RunSettings, console: Console) 
         return directory / "checkpoint"
     model = finished_model(model, settings.training)
     return finish(model, encoder, records, prepared, corpus, directory, settings)
+
+
+def _take_over(prepared: Path | None, directory: Path) -> None:
+    """What does not depend on the training settings, unless the directory has its own."""
+    for name in (_TOKENIZER, EXPERTS, _HELD_OUT, _EXAMPLES) if prepared else ():
+        if prepared and not (directory / name).exists():
+            shutil.copy(prepared / name, directory / name)
 
 
 def load_records(corpus: Path, settings: RunSettings) -> list[Record]:
@@ -100,7 +112,7 @@ def load_records(corpus: Path, settings: RunSettings) -> list[Record]:
 def _encoder(
     records: Sequence[Record], directory: Path, settings: RunSettings, progress: Progress
 ) -> PromptEncoder:
-    path = directory / "tokenizer.json"
+    path = directory / _TOKENIZER
     if not path.exists() and settings.training.base is not None:
         base_tokenizer(Path(settings.training.base), DEFAULT_TARGETS, settings.number_code).save(str(path))
     if not path.exists():
@@ -128,7 +140,7 @@ def _evidence(
     records: Sequence[Record], directory: Path, settings: RunSettings, progress: Progress
 ) -> HeldOut:
     """What the experts say of records that they do not know: fitted once, then loaded."""
-    path = directory / "held_out.npz"
+    path = directory / _HELD_OUT
     names = [target.name for target in DEFAULT_TARGETS]
     if not path.exists():
         task = progress.add_task("facts", total=len(records))
@@ -160,7 +172,7 @@ def _examples(
     settings: RunSettings,
     progress: Progress,
 ) -> list[Example]:
-    path = directory / "examples.pkl"
+    path = directory / _EXAMPLES
     if path.exists():
         with path.open("rb") as file:
             return pickle.load(file)  # type: ignore[no-any-return]
@@ -218,7 +230,7 @@ def finish(
     checkpoint.mkdir(exist_ok=True)
     model.save_pretrained(checkpoint)
     (checkpoint / "generation_config.json").unlink(missing_ok=True)
-    (checkpoint / "tokenizer.json").write_text((directory / "tokenizer.json").read_text())
+    shutil.copy(directory / _TOKENIZER, checkpoint / _TOKENIZER)
     seen = SeenTrigrams()
     support: Support = {}
     counts: defaultdict[str, int] = defaultdict(int)

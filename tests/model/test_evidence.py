@@ -466,7 +466,9 @@ def test_trees_agree_with_lightgbm(seed: int, objective: str, missing: bool, sca
     asked[-10:, 2] = np.nan  # missing where training may have seen none
     trees = from_lightgbm([grown(booster)]).checked(4, 1)
     found = [trees.predict(row, 1)[0] for row in asked]
-    np.testing.assert_allclose(found, booster.predict(asked), rtol=1e-4, atol=1e-4)
+    # Leaves are kept in half precision: twelve times one part in 2,000 of what a leaf adds.
+    expected = booster.predict(asked)
+    np.testing.assert_allclose(found, expected, atol=6e-3 * np.abs(expected).max())
 
 
 def test_outputs_are_sums_over_columns_of_their_own_and_some_have_no_trees() -> None:
@@ -477,8 +479,10 @@ def test_outputs_are_sums_over_columns_of_their_own_and_some_have_no_trees() -> 
     for row in rows[:5]:
         first, second = one.predict(row[None, [2, 0]])[0], other.predict(row[None])[0]
         found = trees.predict(row, 4)
-        np.testing.assert_allclose(found[[0, 2]], [first + second, second], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found[[0, 2]], [first + second, second], atol=5e-3)
         assert np.isnan(found[[1, 3]]).all()
+        np.testing.assert_array_equal(trees.only([2, 3]).checked(3, 4).predict(row, 4)[2], found[2])
+        assert np.isnan(trees.only([2]).predict(row, 4)[[0, 1, 3]]).all()
 
 
 def test_a_constant_target_and_no_booster_at_all() -> None:
@@ -504,11 +508,15 @@ def test_trees_split_categories_as_lightgbm_does(seed: int, categories: int, mis
     quiet = {"verbose": -1, "num_threads": 1, "min_data_per_group": 5, "cat_smooth": 1}
     two = [lightgbm.train({**quiet, "seed": s}, data, num_boost_round=6) for s in (0, 1)]
     trees = from_lightgbm([grown(two[0]), grown(two[1], 1)]).checked(3, 2)
-    assert (trees.chosen >= 0).any()
+    second = trees.only([1]).checked(3, 2)
+    assert (second.chosen >= 0).any()
+    assert len(second.sets) < len(trees.sets)
     asked = np.vstack([rows[:40], np.full((1, 3), np.nan), [[0, categories, -1]], [[0, 1e9, 300]]])
     for row in asked.astype(np.float32):
         expected = [booster.predict(row[None])[0] for booster in two]
-        np.testing.assert_allclose(trees.predict(row, 2), expected, rtol=1e-4, atol=1e-4)
+        found = trees.predict(row, 2)
+        np.testing.assert_allclose(found, expected, atol=5e-3)
+        np.testing.assert_array_equal(second.predict(row, 2)[1], found[1])
 
 
 def test_splits_that_trees_cannot_walk_are_refused() -> None:
@@ -528,7 +536,8 @@ def test_splits_that_trees_cannot_walk_are_refused() -> None:
         {"left": 0},  # its own child
         {"left": 99},
         {"right": -99},
-        {"root": 99},
+        {"leaves": 99},
+        {"leaves": 0},
         {"feature": 9},
         {"output": 9},
         {"chosen": 0},

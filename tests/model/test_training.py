@@ -20,6 +20,7 @@ from model.engines.torch_engine import TorchEngine
 from model.errors import CheckpointError
 from model.jobs import read
 from model.training.batches import Bundles, Mixture, batches, collate
+from model.training.calibration import calibration_of
 from model.training.examples import Example
 from model.training.run import RunSettings, run
 from model.training.train import TrainSettings, batch_loss, learning_rate, train
