@@ -12,6 +12,7 @@ from app.metrics import Metrics
 from app.units import Unit, Units
 from model.engines.base import Query
 from model.errors import JobcastError
+from model.prompt import Standing
 
 SOURCES = {"hit": "cache", "miss": "model", "coalesced": "model"}
 
@@ -61,12 +62,9 @@ class AnswerWriter:
     ) -> dict[str, Any]:
         records = self._checkpoint.support(unit.kind, unit.scope)
         trained = {target: int(records.get(target, 0)) for target in question.targets}
-        # Given values tell more than the experts knew.
-        estimates = {} if question.given else self._checkpoint.estimates(unit.prompt)
+        standing = self._checkpoint.standing(unit.prompt)
         answer: dict[str, Any] = {
-            target: self._calibrated(
-                unit, target, question.quantiles, found.values[target], estimates.get(target), keys
-            )
+            target: self._calibrated(unit, target, question, found.values[target], standing, keys)
             for target in question.targets
         }
         support: dict[str, Any] = {
@@ -83,12 +81,13 @@ class AnswerWriter:
         self,
         unit: Unit,
         target: str,
-        computed: Sequence[float],
+        question: Query,
         values: Sequence[float],
-        estimate: float | None,
+        standing: Standing,
         keys: Mapping[float, str],
     ) -> dict[str, float]:
-        calibrated = self._checkpoint.calibrate(unit.kind, unit.scope, target, computed, values, estimate)
+        place, computed = f"{unit.kind}/{unit.scope}/{target}", question.quantiles
+        calibrated = self._checkpoint.calibrate(place, computed, values, standing, given=bool(question.given))
         if not all(math.isfinite(value) for value in calibrated):
             raise JobcastError("a forecast is not finite")
         by_quantile = dict(zip(computed, accumulate(calibrated, max), strict=True))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from model.jobs.job import Job, Reading
-from model.prompt import Prompt
+from model.prompt import Prompt, Standing
 from model.targets import Target
 
 
@@ -36,18 +36,18 @@ class Checkpoint(Protocol):
         """0: all of it was seen in training; 1: nothing was."""
         ...
 
-    def estimates(self, prompt: Sequence[int]) -> Mapping[str, float]:
-        """Target -> the estimate that a prompt ends with."""
+    def standing(self, prompt: Sequence[int]) -> Standing:
+        """What a prompt says beside its text."""
         ...
 
     def calibrate(
         self,
-        kind: str,
-        scope: str,
-        target: str,
+        place: str,
         quantiles: Sequence[float],
         values: Sequence[float],
-        estimate: float | None = None,
+        standing: Standing,
+        *,
+        given: bool = False,
     ) -> tuple[float, ...]:
         """Calibrated values; `quantiles` must include 0.5."""
         ...

@@ -1,7 +1,9 @@
 """What validation says of a checkpoint's quantiles: how far to follow them from the estimate, and how wide they are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from model.prompt import Standing
 
 
 @dataclass(frozen=True)
@@ -32,3 +34,21 @@ class Calibration:
             center * (value / median) ** (self.below if tau < 0.5 else self.above)
             for tau, value in zip(quantiles, values, strict=True)
         )
+
+
+def stratum(place: str, standing: Standing) -> str:
+    """Where a job's calibration stands in a table. place: kind/scope/target."""
+    if standing.history:
+        return f"{place}/history"
+    return place if standing.familiarity is None else f"{place}/met:{standing.familiarity}"
+
+
+def calibration_for(table: Mapping[str, Calibration], place: str, standing: Standing) -> Calibration:
+    """The entry of a job's stratum.
+
+    Where validation held too few such jobs their spread is left as it is: what makes the quantiles of familiar jobs
+    narrower would make those of strange ones wrong.
+    """
+    usual = table.get(place, Calibration())
+    otherwise = usual if standing.familiarity is None else Calibration(departure=usual.departure)
+    return table.get(stratum(place, standing), otherwise)

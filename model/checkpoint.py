@@ -15,14 +15,14 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from model.calibration import Calibration
+from model.calibration import Calibration, calibration_for
 from model.errors import CheckpointError
 from model.evidence import storage
 from model.jobs import KINDS
 from model.jobs.job import Job
 from model.novelty import SeenTrigrams
 from model.numbers import NumberCode
-from model.prompt import Prompt, PromptEncoder
+from model.prompt import Prompt, PromptEncoder, Standing
 from model.targets import Target
 from model.text import TEXT_VERSION
 
@@ -45,7 +45,7 @@ class Manifest:
     number_code: NumberCode
     token_budget: int
     support: Support
-    #: By "kind/scope/target".
+    #: By "kind/scope/target" and stratum, see `model.calibration.stratum`.
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
     provenance: Mapping[str, object] = field(default_factory=dict)
     evaluation: Mapping[str, object] = field(default_factory=dict)
@@ -145,22 +145,26 @@ class Checkpoint:
         """Share of the prompt's token trigrams that training never saw: 0 = nothing new, 1 = all new."""
         return self._seen.novelty(self.encoder.text_part(prompt.ids))
 
-    def estimates(self, prompt: Sequence[int]) -> dict[str, float]:
-        """Target -> the experts' estimate that a prompt ends with; empty where nobody advised."""
-        return self.encoder.estimates(prompt)
+    def standing(self, prompt: Sequence[int]) -> Standing:
+        """What a prompt says beside its text: estimates, familiarity, past runs."""
+        return self.encoder.standing(prompt)
 
     def calibrate(
         self,
-        kind: str,
-        scope: str,
-        target: str,
+        place: str,
         quantiles: Sequence[float],
         values: Sequence[float],
-        estimate: float | None = None,
+        standing: Standing,
+        *,
+        given: bool = False,
     ) -> tuple[float, ...]:
-        """Values by the checkpoint's table, see `Calibration`. quantiles must hold 0.5."""
-        table = self.manifest.calibration
-        return table.get(f"{kind}/{scope}/{target}", Calibration())(quantiles, values, estimate)
+        """Values by the checkpoint's table, see `Calibration`. quantiles must hold 0.5.
+
+        place: kind/scope/target. standing: of the prompt. given: other targets were known, which tells more than the
+        estimate knew.
+        """
+        estimate = None if given else standing.estimates.get(place.rsplit("/", 1)[-1])
+        return calibration_for(self.manifest.calibration, place, standing)(quantiles, values, estimate)
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

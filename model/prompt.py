@@ -72,6 +72,15 @@ class Prompt:
     tokenize_seconds: float = field(default=0.0, compare=False)
 
 
+@dataclass(frozen=True)
+class Standing:
+    """What a prompt says beside its text: estimates by target and familiarity (None: no evidence); any past runs."""
+
+    estimates: Mapping[str, float]
+    familiarity: int | None
+    history: bool
+
+
 class PromptEncoder:
     """Token ids of jobs, values and targets under one tokenizer, number code and token budget."""
 
@@ -173,11 +182,21 @@ class PromptEncoder:
                 ids += [self._none] * self.code.length
         return ids
 
+    def standing(self, ids: Sequence[int]) -> Standing:
+        """What a prompt says beside its text, read back from its ids."""
+        start = self._evidence_start(ids)
+        familiarity = None if start is None else self._met.index(ids[start + 1])
+        return Standing(self.estimates(ids), familiarity, self.history_token in ids)
+
+    def _evidence_start(self, ids: Sequence[int]) -> int | None:
+        """Where the evidence that a prompt ends with begins; None where there is none."""
+        start = len(ids) - 2 - len(self.target_ids) * self.code.length
+        return start if start >= 0 and ids[start] == self._evidence else None
+
     def estimates(self, ids: Sequence[int]) -> dict[str, float]:
         """Target -> its estimate as written in a prompt's evidence; empty where the prompt ends without any."""
-        length = self.code.length
-        start = len(ids) - 2 - len(self.target_ids) * length
-        if start < 0 or ids[start] != self._evidence:
+        length, start = self.code.length, self._evidence_start(ids)
+        if start is None:
             return {}
         found = {}
         for place, name in enumerate(self.target_ids):

@@ -47,15 +47,10 @@ class CheckpointForecaster:
                 for record, past in zip(window, histories[start : start + _WINDOW], strict=True)
             ]
             for record, query, values in zip(window, queries, self._answers(queries), strict=True):
-                estimates = self._checkpoint.estimates(query.prompt)
+                standing, place = self._checkpoint.standing(query.prompt), f"{record.kind}/{scope_of(record)}"
                 yield {
                     target: self._checkpoint.calibrate(
-                        record.kind,
-                        scope_of(record),
-                        target,
-                        quantiles,
-                        values[target],
-                        estimates.get(target),
+                        f"{place}/{target}", quantiles, values[target], standing
                     )
                     for target in known
                 }

@@ -90,7 +90,7 @@ def _experts_alone(path: Path, cells: Sequence[Cell], jobs: Sequence[Record]) ->
     checkpoint = Checkpoint.load(path)
 
     def asked(record: Record) -> dict[str, float]:
-        return checkpoint.estimates(checkpoint.prompt(job_of(record)).ids)
+        return dict(checkpoint.standing(checkpoint.prompt(job_of(record)).ids).estimates)
 
     answers = []
     for cell in cells:

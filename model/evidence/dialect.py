@@ -1,10 +1,9 @@
-"""Which of the dialects of a kind a job is written in: the names of its fields tell.
+"""Which of the dialects of a kind a job is written in: the names of its fields tell, and the short values of some.
 
 Several systems describe the jobs of one kind, each with fields and scales of its own (`nextflow`: seven in the corpus).
 An expert of one dialect errs less than one of all; which one to ask is read off the job, never told.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,12 +13,14 @@ from numpy.typing import NDArray
 from model.evidence.facts import Facts, hashed
 
 _BUCKETS = 1 << 12
-_DOUBT = 0.01
+#: Longer texts are the job's own, not its system's.
+_SHORT = 40
+_MOST = 3000
 
 
 @dataclass(frozen=True)
 class Dialects:
-    """names of D dialects; evidence: [D, buckets] ln odds of having a field; base: [D] ln likelihood of having none."""
+    """names of D dialects; evidence: [D, buckets] ln odds of having a field or value; base: [D] of having none."""
 
     names: tuple[str, ...]
     evidence: NDArray[np.float16]
@@ -29,25 +30,35 @@ class Dialects:
         """The likeliest dialect."""
         if len(self.names) == 1:
             return self.names[0]
-        return self.names[
-            int((self.base + self.evidence[:, _fields(facts)].sum(axis=1, dtype=np.float32)).argmax())
-        ]
+        odds = self.base + self.evidence[:, _marks(facts)].sum(axis=1, dtype=np.float32)
+        return self.names[int(odds.argmax())]
 
 
 def fit_dialects(by_name: Mapping[str, Sequence[Facts]]) -> Dialects:
-    """Naive Bayes over the presence of fields, each dialect as likely as the others beforehand."""
+    """Logistic regression on the presence of fields and short values, each dialect as likely as the others beforehand.
+
+    Naive Bayes took two fifths of one source for another that has the same fields in other shares.
+    """
+    from scipy import sparse
+    from sklearn.linear_model import LogisticRegression
+
     names = tuple(sorted(by_name))
-    shares = np.zeros((len(names), _BUCKETS))
-    for place, name in enumerate(names):
-        counts = Counter(bucket for one in by_name[name] for bucket in _fields(one))
-        shares[place, list(counts)] = np.array(list(counts.values())) / len(by_name[name])
-    # The same doubt for all: else what no dialect has would speak against the small ones.
-    shares = np.clip(shares, _DOUBT, 1 - _DOUBT)
-    evidence = np.log(shares) - np.log1p(-shares)
-    return Dialects(names, evidence.astype(np.float16), np.log1p(-shares).sum(axis=1).astype(np.float32))
+    if len(names) == 1:
+        return Dialects(names, np.zeros((1, _BUCKETS), np.float16), np.zeros(1, np.float32))
+    drawn = {name: by_name[name][:: max(1, -(-len(by_name[name]) // _MOST))] for name in names}
+    marks = [_marks(one) for name in names for one in drawn[name]]
+    start = np.concatenate([[0], np.cumsum([len(found) for found in marks])])
+    matrix = sparse.csr_matrix((np.ones(start[-1]), np.concatenate(marks), start), (len(marks), _BUCKETS))
+    owner = np.repeat(np.arange(len(names)), [len(drawn[name]) for name in names])
+    model = LogisticRegression(C=10.0, class_weight="balanced", max_iter=300).fit(matrix, owner)
+    evidence, base = model.coef_, model.intercept_
+    if len(names) == 2:  # then the model tells of the second alone
+        evidence, base = np.vstack([-evidence, evidence]) / 2, np.concatenate([-base, base]) / 2
+    return Dialects(names, evidence.astype(np.float16), base.astype(np.float32))
 
 
-def _fields(facts: Facts) -> list[int]:
-    """The buckets of the names of a job's fields; not of the numbers found inside of texts."""
+def _marks(facts: Facts) -> list[int]:
+    """The buckets of the names of a job's fields and of its short values; not of the numbers found inside of texts."""
     named = (*facts.strings, *(path for path in facts.numbers if path[0] not in "~(" and "#" not in path))
-    return sorted({hashed(path) % _BUCKETS for path in named})
+    valued = (f"{path}={text}" for path, text in facts.strings.items() if len(text) < _SHORT)
+    return sorted({hashed(mark) % _BUCKETS for mark in (*named, *valued)})

@@ -1,10 +1,11 @@
 """How far past outcomes are followed: a blend of the last value, the last three's median, and the job's own estimate.
 
-The weights depend on how many values there are, whether the configuration changed since the last, and how familiar the
-job is. They are few enough to be fitted on hundreds of runs, and hold nothing that a drift over time could break:
-boosted trees in this place were no better on later runs (docs/decisions.md).
+The weights depend on how old the last value is, whether the configuration changed since, how many values there are, and
+how familiar the job is. They are few enough to be fitted on hundreds of runs, and hold nothing that a drift over time
+could break: boosted trees in this place were no better on later runs (docs/decisions.md).
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,12 +22,15 @@ SHOWN = 5
 _SMALLEST = 1e-3
 _MOST_COUNTED = 3
 _SAMENESS = {False: 0, True: 1, None: 2}
-#: Familiarity, number of values (1, 2, 3 and more), sameness; then weight of the last value against the median, and of
-#: the job's own estimate against both.
-SHAPE = (LEVELS + 1, _MOST_COUNTED, len(_SAMENESS), 2)
+#: Ages of the last value, in seconds, that tell how far it is followed: after a year (vtr) it errs twice as much as
+#: within a week.
+_AGES = tuple(days * 86400.0 for days in (7, 30, 90, 365))
+#: Age, sameness, number of values (1, 2, 3 and more), familiarity; then the weight of the last value against the median,
+#: and that of the job's own estimate against both.
+SHAPE = (len(_AGES) + 1, len(_SAMENESS), _MOST_COUNTED, LEVELS + 1, 2)
 _LAST = (0.0, 0.25, 0.5, 0.75, 1.0)
 _OWN = tuple(np.linspace(0.0, 1.0, 11).tolist())
-_FEWEST = 50
+_FEWEST = 80
 
 
 def ln(value: float) -> float:
@@ -36,12 +40,13 @@ def ln(value: float) -> float:
 
 @dataclass(frozen=True)
 class Past:
-    """ln of the last value and of the median of the last three; how many there are, capped; sameness as a number."""
+    """ln of the last value and of the median of the last three; how many, capped; sameness and age as numbers."""
 
     last: float
     median: float
     count: int
     sameness: int
+    age: int
 
 
 def past_of(history: Sequence[Outcome], target: str) -> Past | None:
@@ -51,7 +56,8 @@ def past_of(history: Sequence[Outcome], target: str) -> Past | None:
         return None
     values = [ln(run.values[target]) for run in runs]
     count = min(len(values), _MOST_COUNTED)
-    return Past(values[0], float(np.median(values[:3])), count, _SAMENESS[runs[0].same_config])
+    age = bisect_right(_AGES, runs[0].age_seconds)
+    return Past(values[0], float(np.median(values[:3])), count, _SAMENESS[runs[0].same_config], age)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Blend:
 
     def __call__(self, past: Past, estimate: float, familiarity: int) -> float:
         """Ln of the value that past runs and the job's own estimate (ln; NaN: none) suggest together."""
-        last, own = self.weights[familiarity, past.count - 1, past.sameness].tolist()
+        last, own = self.weights[past.age, past.sameness, past.count - 1, familiarity].tolist()
         followed = last * past.last + (1.0 - last) * past.median
         return float(followed if np.isnan(estimate) else own * estimate + (1.0 - own) * followed)
 
@@ -81,11 +87,11 @@ def fit_blend(
 ) -> Blend:
     """The weights of least mean abs ln error: [N] jobs, estimates and truth in ln, how much each job counts.
 
-    A stratum with few jobs takes the weights of all familiarities, or else of all jobs.
+    A stratum with few jobs takes the weights of all familiarities, all numbers of values, all ages, or of all jobs.
     """
-    known = np.array([[past.last, past.median, past.count - 1, past.sameness] for past in pasts])
+    known = np.array([[past.last, past.median, past.count - 1, past.sameness, past.age] for past in pasts])
     usable = np.isfinite(estimates) & np.isfinite(truth)
-    last, median, count, sameness = known[usable].T
+    last, median, count, sameness, age = known[usable].T
     estimates, truth, weight = (part[usable] for part in (estimates, truth, weight))
     familiarity = familiarity[usable]
     candidates = np.array([(a, b) for a in _LAST for b in _OWN])
@@ -101,10 +107,15 @@ def fit_blend(
 
     weights = np.zeros(SHAPE, dtype=np.float32)
     everywhere = best(np.ones(len(truth), dtype=bool), np.zeros(2))
-    for runs in range(SHAPE[1]):
-        for same in range(SHAPE[2]):
-            stratum = (count == runs) & (sameness == same)
-            usual = best(stratum, everywhere)
-            for level in range(SHAPE[0]):
-                weights[level, runs, same] = best(stratum & (familiarity == level), usual)
+    parts = (age, sameness, count, familiarity)
+    by_sameness = [best(sameness == same, everywhere) for same in range(SHAPE[1])]
+    for old, same in np.ndindex(SHAPE[:2]):
+        aged = (age == old) & (sameness == same)
+        by_age = best(aged, by_sameness[same])
+        for runs in range(SHAPE[2]):
+            usual = best(aged & (count == runs), by_age)
+            for level in range(SHAPE[3]):
+                place = (old, same, runs, level)
+                inside = np.logical_and.reduce([part == at for part, at in zip(parts, place, strict=True)])
+                weights[place] = best(inside, usual)
     return Blend(weights)

@@ -131,9 +131,9 @@ class Trees:
 class _Walk:
     """What a walk needs, laid out for it: places among the nodes and leaves of all trees.
 
-    root: [trees] the first node, or ~leaf. slot, threshold: [nodes] where a node finds its value (every feature stands
-    twice: missing values as +inf, which goes right of any finite threshold, and as -inf) and what that is compared with.
-    child: [2 * nodes] both children of each, left first: a node, or ~leaf. leaf: [leaves].
+    root: [trees] the first node, or ~leaf. slot, threshold: [nodes] where a node finds its value, and what that is
+    compared with; every feature stands twice: missing values as +inf, which goes right of any finite threshold, and as
+    -inf. child: [2 * nodes] both children of each, left first: a node, or ~leaf. leaf: [leaves].
     """
 
     root: NDArray[np.int32]

@@ -1,8 +1,9 @@
 """Calibration on the validation split: how far medians and spreads must move to hold what they promise.
 
-For each kind, scope and target: the departure from the experts' estimate that errs least; then the log distance of
-the truth from that median, in units of the model's own distance from median to outer quantile, whose outer quantile
-over the validation records is the scale that gives that coverage.
+For each kind, scope and target, there for each familiarity and for jobs that ran before: the departure from the
+experts' estimate that errs least; then the log distance of the truth from that median, in units of the model's own
+distance from median to outer quantile, whose outer quantile over the validation records is the scale that gives that
+coverage.
 """
 
 from collections import defaultdict
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model.calibration import Calibration
+from model.calibration import Calibration, stratum
 from model.engines.base import Engine, Query
 from model.prompt import PromptEncoder
 from model.training.corpus import Record, scope_of
@@ -29,7 +30,7 @@ def fit_calibration(
     held_out: Sequence[tuple[Record, Example]],
     per_source: int = 300,
 ) -> dict[str, Calibration]:
-    """The table by kind/scope/target; combinations with few records are left out.
+    """The table by kind/scope/target and stratum; those with few records are left out.
 
     Records with past outcomes count once with and once without them.
     """
@@ -50,13 +51,14 @@ def fit_calibration(
     for start in range(0, len(cases), _BATCH):
         batch = cases[start : start + _BATCH]
         for (record, query), forecast in zip(batch, engine.predict([q for _, q in batch]), strict=True):
-            estimates = encoder.estimates(query.prompt)
+            standing = encoder.standing(query.prompt)
             for target, (low, median, high) in forecast.values.items():
                 truth = record.targets[target]
                 if truth > 0 and 0 < low < median < high:
-                    estimate = estimates.get(target, median)
-                    key = f"{record.kind}/{scope_of(record)}/{target}"
-                    rows[key].append((truth, estimate, low, median, high))
+                    row = truth, standing.estimates.get(target, median), low, median, high
+                    place = f"{record.kind}/{scope_of(record)}/{target}"
+                    for key in {place, stratum(place, standing)}:
+                        rows[key].append(row)
     return {
         key: calibration_of(np.log(found)) for key, found in sorted(rows.items()) if len(found) >= _FEWEST
     }
@@ -66,7 +68,12 @@ def calibration_of(logs: np.ndarray) -> Calibration:
     """logs: [n, 5] of truth, estimate, low, median and high; scales within limits that a small sample cannot break."""
     truth, estimate, low, median, high = logs.T
     centers = estimate + _DEPARTURES[:, None] * (median - estimate)
-    best = int(np.abs(truth - centers).mean(axis=1).argmin())
+    errors = np.abs(truth - centers)
+    best = int(errors.mean(axis=1).argmin())
+    gain = errors[0] - errors[best]
+    # A gain within its own standard error is noise: the estimate stays.
+    if gain.mean() <= gain.std() / np.sqrt(len(gain)):
+        best = 0
     distance = truth - centers[best]
     ratios = distance / (low - median), distance / (high - median)
     scales = (float(np.quantile(ratio, _OUTER[1])) for ratio in ratios)

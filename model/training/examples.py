@@ -10,15 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from model.evidence.expert import Evidence
 from model.jobs import Job, Outcome, read
 from model.prompt import HISTORY_SHOWN, PromptEncoder
 from model.text import full_text
 from model.training.corpus import HistoryIndex, Record, scope_of
-from model.training.held_out import HeldOut
+from model.training.held_out import HeldOut, Piece
 
 Tokens = tuple[int, ...]
 Result = TypeVar("Result")
@@ -102,44 +99,35 @@ def examples(
     """
     known: dict[Tokens, Tokens] = {}
     made = []
+    said = None if held_out is None else held_out.per_record()
     tokens = map_records(_Encode(encoder), records, processes)
-    for place, (record, text) in enumerate(zip(records, tokens, strict=True)):
+    for record, text in zip(records, tokens, strict=True):
         history = index.history_of(record, limit=HISTORY_SHOWN)
         answers = {name: tuple(encoder.value_ids(value)) for name, value in record.targets.items()}
         shared = known.setdefault(text, text)
         evidence: tuple[Told, ...] = ()
         informed: Told | None = None
-        if held_out is not None:
-            history = history[: held_out.shown[place]]
-            evidence, informed = _evidence(encoder, record, held_out, place)
+        if said is not None:
+            shown, pieces, informed_piece = next(said)
+            history = history[:shown]
+            evidence = tuple(told for piece in pieces if (told := _told(encoder, record, piece)))
+            informed = _told(encoder, record, informed_piece)
         runs = tuple(run_tokens(encoder, past) for past in history)
         made.append(Example(record.source, shared, runs, answers, evidence, informed))
         advance()
     return made
 
 
-def _evidence(
-    encoder: PromptEncoder, record: Record, held_out: HeldOut, place: int
-) -> tuple[tuple[Told, ...], Told | None]:
-    """The pieces of evidence of one record without its history, and the one with it; none where nobody estimates."""
-
-    def told(estimates: NDArray[np.float64], familiarity: int) -> Told | None:
-        named = zip(encoder.target_ids, estimates.tolist(), strict=True)
-        values = {name: math.exp(value) for name, value in named if math.isfinite(value)}
-        if not values:
-            return None
-        tokens = tuple(encoder.evidence_ids(Evidence(values, familiarity)))
-        written = encoder.estimates(tokens)
-        answers = {name: tuple(encoder.answer_ids(name, v, written)) for name, v in record.targets.items()}
-        return Told(tokens, answers)
-
-    known = told(held_out.known[place], int(held_out.known_familiarity[place]))
-    unknown = told(held_out.unknown[place], int(held_out.unknown_familiarity[place]))
-    # A target without past values keeps the estimate of the job's own facts, as in `Expert.advise`.
-    moved = held_out.informed[place]
-    informed = np.where(np.isfinite(moved), moved, held_out.informed_own[place])
-    said = tuple(one for one in (known, unknown) if one)
-    return said, told(informed, int(held_out.informed_familiarity[place]))
+def _told(encoder: PromptEncoder, record: Record, piece: Piece) -> Told | None:
+    """A piece of evidence of a record as tokens; None where it holds no estimate."""
+    named = zip(encoder.target_ids, piece.estimates.tolist(), strict=True)
+    values = {name: math.exp(value) for name, value in named if math.isfinite(value)}
+    if not values:
+        return None
+    tokens = tuple(encoder.evidence_ids(Evidence(values, piece.familiarity)))
+    written = encoder.estimates(tokens)
+    answers = {name: tuple(encoder.answer_ids(name, v, written)) for name, v in record.targets.items()}
+    return Told(tokens, answers)
 
 
 def run_tokens(encoder: PromptEncoder, outcome: Outcome) -> Tokens:

@@ -1,11 +1,20 @@
 """What experts say of the records they were not fitted on: the evidence that training shows."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """estimates: [T] in ln, NaN where there is none; and how familiar the job is."""
+
+    estimates: Floats
+    familiarity: int
 
 
 @dataclass
@@ -34,6 +43,16 @@ class HeldOut:
     def informed_own(self) -> Floats:
         """[N, targets]: what `informed` started from, in ln."""
         return np.where(self.strange[:, None], self.unknown, self.known)
+
+    def per_record(self) -> Iterator[tuple[int, tuple[Piece, Piece], Piece]]:
+        """Per record: how many past runs are shown, what is said without them (known, unknown), and with them."""
+        # A target without past values keeps the estimate of the job's own facts, as in `Expert.advise`.
+        informed = np.where(np.isfinite(self.informed), self.informed, self.informed_own)
+        familiarity = self.informed_familiarity
+        for row, shown in enumerate(self.shown.tolist()):
+            known = Piece(self.known[row], int(self.known_familiarity[row]))
+            unknown = Piece(self.unknown[row], int(self.unknown_familiarity[row]))
+            yield shown, (known, unknown), Piece(informed[row], int(familiarity[row]))
 
 
 def nothing_held_out(shape: tuple[int, ...]) -> HeldOut:

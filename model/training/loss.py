@@ -23,11 +23,15 @@ class Objective(torch.nn.Module):
 
 
 def batch_loss(
-    model: PreTrainedModel, batch: Batch, encoder: PromptEncoder, device: torch.device
+    model: PreTrainedModel,
+    batch: Batch,
+    encoder: PromptEncoder,
+    device: torch.device,
+    precision: Precision = "auto",
 ) -> torch.Tensor:
     """Weighted mean cross-entropy over the batch's number tokens, softmax over all number tokens."""
     batch = batch.to(device)
-    losses = _losses(model, batch, encoder.number_rows, "auto")
+    losses = _losses(model, batch, encoder.number_rows, precision)
     return (losses * batch.weights).sum() / batch.weights.sum()
 
 

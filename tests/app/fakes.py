@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from model.engines.base import Forecast, Query
 from model.errors import ConfigTooDeep, ConfigTooLarge, EngineUnavailable, InvalidConfig, UnknownKind
 from model.jobs.job import Job, Reading
-from model.prompt import Prompt
+from model.prompt import Prompt, Standing
 from model.targets import DEFAULT_TARGETS, Target
 
 #: Settings -> an app over the fakes.
@@ -86,9 +86,19 @@ class TinyCheckpoint:
     def novelty(self, prompt: Prompt) -> float:
         return 0.25 if prompt.ids else 1.0
 
+    def standing(self, prompt: Sequence[int]) -> Standing:
+        return Standing({}, None, history=False)
+
     def calibrate(
-        self, kind: str, scope: str, target: str, quantiles: Sequence[float], values: Sequence[float]
+        self,
+        place: str,
+        quantiles: Sequence[float],
+        values: Sequence[float],
+        standing: Standing,
+        *,
+        given: bool = False,
     ) -> tuple[float, ...]:
+        kind, scope, target = place.split("/")
         assert target in self.support(kind, scope)
         assert 0.5 in quantiles
         self.calibrated.append(tuple(quantiles))

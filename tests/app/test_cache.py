@@ -68,7 +68,7 @@ async def test_the_cache_holds_uncalibrated_values(
     client: httpx.AsyncClient, checkpoint: TinyCheckpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = (await client.post("/predict", json=ask())).json()["predictions"][0]
-    monkeypatch.setattr(checkpoint, "calibrate", lambda *_: (1.0, 3.0, 2.0))
+    monkeypatch.setattr(checkpoint, "calibrate", lambda *_, **__: (1.0, 3.0, 2.0))
     after = (await client.post("/predict", json=ask())).json()["predictions"][0]
     assert after["source"] == "cache"
     assert before["cpu_cores"] != after["cpu_cores"] == {"0.1": 1.0, "0.5": 3.0, "0.9": 3.0}  # kept in order

@@ -19,6 +19,7 @@ from app.cli import cli, main
 from app.main import create_app
 from app.settings import Settings
 from model.checkpoint import EXPERTS, SEEN, Manifest, write_manifest
+from model.evidence import storage
 from model.evidence.expert import Experts
 from model.novelty import SeenTrigrams
 from model.numbers import NumberCode
@@ -75,7 +76,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (directory / "config.json").write_text("{}")
     (directory / "model.safetensors").write_bytes(b"")
     (directory / SEEN).write_bytes(SeenTrigrams().to_bytes())
-    (directory / EXPERTS).write_bytes(Experts([target.name for target in DEFAULT_TARGETS], {}).to_bytes())
+    nobody = Experts([target.name for target in DEFAULT_TARGETS], {})
+    (directory / EXPERTS).write_bytes(storage.to_bytes(nobody))
     support = {"github-actions": {"workflow": {"runtime_seconds": 12}}}
     write_manifest(directory, Manifest("tiny", DEFAULT_TARGETS, code, 256, support))
     return directory

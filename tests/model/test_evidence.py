@@ -559,8 +559,8 @@ def test_trees_that_lead_nowhere_are_refused(change: dict[str, int]) -> None:
 def test_the_past_is_the_last_value_the_median_of_three_and_their_number() -> None:
     values = (8.0, 2.0, 4.0, 16.0, 1.0, 1000.0)
     runs = [Outcome({RUNTIME: value}, 7200.0 + n, same_config=n > 0) for n, value in enumerate(values)]
-    assert past_of(runs, RUNTIME) == Past(math.log(8), math.log(4), 3, 0)
-    assert past_of(runs[1:3], RUNTIME) == Past(math.log(2), pytest.approx(math.log(8) / 2), 2, 1)
+    assert past_of(runs, RUNTIME) == Past(math.log(8), math.log(4), 3, 0, 0)
+    assert past_of(runs[1:3], RUNTIME) == Past(math.log(2), pytest.approx(math.log(8) / 2), 2, 1, 0)
     assert past_of(runs, MEMORY) is None
 
 
@@ -570,7 +570,9 @@ def test_cut_runs_and_runs_without_the_target_say_nothing() -> None:
     assert past_of([], RUNTIME) is None
     assert past_of([cut, other], RUNTIME) is None
     past = past_of([cut, other, Outcome({RUNTIME: 2.0}, 3600.0)], RUNTIME)
-    assert past == Past(math.log(2), math.log(2), 1, 2)
+    assert past == Past(math.log(2), math.log(2), 1, 2, 0)
+    aged = [past_of([Outcome({RUNTIME: 2.0}, days * 86400.0)], RUNTIME) for days in (6, 8, 40, 100, 400)]
+    assert [one.age for one in aged if one] == [0, 1, 2, 3, 4]
 
 
 def test_zero_and_huge_values_have_finite_logarithms() -> None:
@@ -582,12 +584,12 @@ def test_zero_and_huge_values_have_finite_logarithms() -> None:
 
 def test_a_blend_follows_its_weights_and_does_without_an_estimate() -> None:
     weights = np.zeros(SHAPE, dtype=np.float32)
-    weights[2, 2, 1] = 0.5, 0.25
-    past, blend = Past(1.0, 3.0, 3, 1), Blend(weights)
+    weights[3, 1, 2, 2] = 0.5, 0.25
+    past, blend = Past(1.0, 3.0, 3, 1, 3), Blend(weights)
     assert blend(past, 10.0, 2) == pytest.approx(0.75 * 2.0 + 0.25 * 10.0)
     assert blend(past, math.nan, 2) == pytest.approx(2.0)
     assert blend(past, 10.0, 3) == pytest.approx(3.0)
-    assert blend(Past(1.0, 3.0, 2, 1), 10.0, 2) == pytest.approx(3.0)
+    assert blend(Past(1.0, 3.0, 2, 1, 3), 10.0, 2) == pytest.approx(3.0)
 
 
 def test_a_fitted_blend_finds_what_the_truth_follows() -> None:
@@ -597,14 +599,16 @@ def test_a_fitted_blend_finds_what_the_truth_follows() -> None:
     last, median, own = random.normal(size=(3, size))
     same, familiar = random.integers(0, 2, size), 4 * random.integers(0, 2, size)
     truth = np.where(same == 1, last, np.where(familiar == 4, own, 0.5 * last + 0.5 * median))
-    pasts = [Past(*one, 3, int(kept)) for *one, kept in zip(last, median, same, strict=True)]
+    pasts = [Past(*one, 3, int(kept), 2) for *one, kept in zip(last, median, same, strict=True)]
     blend = fit_blend(pasts, own, familiar, truth, np.ones(size))
-    np.testing.assert_allclose(blend.weights[0, 2, 1], (1.0, 0.0))
-    np.testing.assert_allclose(blend.weights[4, 2, 1], (1.0, 0.0))
-    np.testing.assert_allclose(blend.weights[4, 2, 0, 1], 1.0)
-    np.testing.assert_allclose(blend.weights[0, 2, 0], (0.5, 0.0))
-    # Nothing was seen of two values: the weights of everything.
-    np.testing.assert_allclose(blend.weights[0, 1, 0], blend.weights[4, 1, 2])
+    np.testing.assert_allclose(blend.weights[2, 1, 2, 0], (1.0, 0.0))
+    np.testing.assert_allclose(blend.weights[2, 1, 2, 4], (1.0, 0.0))
+    np.testing.assert_allclose(blend.weights[2, 0, 2, 4, 1], 1.0)
+    np.testing.assert_allclose(blend.weights[2, 0, 2, 0], (0.5, 0.0))
+    # Nothing was seen of two values, or of another age: the weights of what is most like it.
+    np.testing.assert_allclose(blend.weights[2, 1, 1, 0], (1.0, 0.0))
+    np.testing.assert_allclose(blend.weights[4, 1, 0, 3], (1.0, 0.0))
+    np.testing.assert_allclose(blend.weights[2, 2, 2, 0], blend.weights[4, 2, 1, 4])
 
 
 def test_a_blend_follows_the_jobs_that_weigh_more() -> None:
@@ -612,10 +616,10 @@ def test_a_blend_follows_the_jobs_that_weigh_more() -> None:
     last, own = random.normal(5, 1, (2, 400))
     recent = np.arange(400) >= 300
     truth = np.where(recent, last, own)
-    pasts = [Past(value, value, 1, 1) for value in last]
+    pasts = [Past(value, value, 1, 1, 0) for value in last]
     for weight, expected in ((1.0, 1.0), (10.0, 0.0)):
         blend = fit_blend(pasts, own, np.zeros(400, dtype=np.int64), truth, np.where(recent, weight, 1.0))
-        assert blend.weights[0, 0, 1, 1] == expected
+        assert blend.weights[0, 1, 0, 0, 1] == expected
 
 
 # Experts

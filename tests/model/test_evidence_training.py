@@ -234,8 +234,8 @@ def test_later_records_decide_how_far_past_runs_are_followed() -> None:
     weights = fit(made).experts.by_field[FIELD].experts["synthetic"].by_history[0].weights
     later = fit([one for one in made if one.split == "train"])
     alone = later.experts.by_field[FIELD].experts["synthetic"].by_history[0].weights
-    assert weights[..., 2, 0, 1].max() < 0.3  # three past runs, another configuration
-    assert alone[..., 1, 0, 1].min() > 0.7  # two past runs
+    assert weights[:, 0, 2, :, 1].max() < 0.3  # three past runs, another configuration
+    assert alone[:, 0, 1, :, 1].min() > 0.7  # two past runs
 
 
 def test_examples_carry_what_is_said_of_their_record(recurring: Fit) -> None:

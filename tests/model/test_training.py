@@ -12,13 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from model.calibration import Calibration
-from model.checkpoint import MANIFEST, Checkpoint, record_evaluation
+from model.calibration import Calibration, calibration_for
+from model.checkpoint import EXPERTS, MANIFEST, SEEN, Checkpoint, record_evaluation
 from model.decoder import Shape, new_decoder
 from model.engines.base import Query
 from model.engines.torch_engine import TorchEngine
 from model.errors import CheckpointError
 from model.jobs import read
+from model.prompt import Standing
+from model.training import run as pipeline
 from model.training.batches import Bundles, Mixture, batches, collate
 from model.training.calibration import calibration_of
 from model.training.examples import Example
@@ -112,7 +114,7 @@ def test_the_tree_loss_equals_the_loss_of_each_path_alone() -> None:
     model = new_decoder(Shape(hidden=64, layers=2, heads=2, key_value_heads=1, feed_forward=96), 512)
     paths = [p for bundle in Bundles(some_examples(12), one, Mixture(), seed=0).one_round() for p in bundle]
     first, end = one.number_rows
-    tree_loss = batch_loss(model, collate([build(paths)], first), one, torch.device("cpu")).item()
+    tree_loss = batch_loss(model, collate([build(paths)], first), one, torch.device("cpu"), "fp32").item()
     total = weight = 0.0
     for path in paths:
         with torch.no_grad():
@@ -132,6 +134,7 @@ def settings_for(steps: int) -> TrainSettings:
         warm_up_steps=2,
         log_every=5,
         validate_every=10,
+        precision="fp32",
         shape=Shape(hidden=64, layers=1, heads=2, key_value_heads=1, feed_forward=96),
         mixture=Mixture(nodes_per_tree=128),
     )
@@ -235,11 +238,25 @@ def test_the_manifest_tells_what_the_checkpoint_was_trained_on(trained: Path) ->
     provenance = checkpoint.manifest.provenance
     assert provenance["records"] == {"toy": 320}
     assert provenance["sources"] == {"toy": "octo/toy @ 1234abcd"}
-    assert set(checkpoint.manifest.calibration) == {
-        f"nextflow/job/{t}" for t in ("runtime_seconds", "peak_memory_bytes")
-    }
+    places = {f"nextflow/job/{t}" for t in ("runtime_seconds", "peak_memory_bytes")}
+    assert places < set(checkpoint.manifest.calibration)
+    assert all(key.startswith(tuple(places)) for key in checkpoint.manifest.calibration)
     assert checkpoint.version.startswith("sha256:")
     json.dumps(checkpoint.summary)
+
+
+def test_another_training_takes_over_what_was_prepared(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stage in ("fit_experts", "examples", "train_tokenizer"):
+        monkeypatch.setattr(pipeline, stage, lambda *_, **__: pytest.fail("made again"))
+    training = TrainSettings(steps=1, trees_per_batch=1, shape=Shape(64, 1, 2, 1, 96), seed=2)
+    options = RunSettings(name="other", processes=1, training=training, prepared=trained.parent)
+    corpus = trained.parents[1] / "corpus"
+    found = Checkpoint.load(run(corpus, tmp_path, options, Console(quiet=True)))
+    for name in ("tokenizer.json", EXPERTS, SEEN):
+        assert (found.path / name).read_bytes() == (trained / name).read_bytes()
+    assert found.version != Checkpoint.load(trained).version
 
 
 def test_familiar_input_is_less_novel_than_strange_input(trained: Path) -> None:
@@ -300,6 +317,16 @@ def test_calibration_follows_the_median_part_of_the_way_from_the_estimate() -> N
     assert halfway((0.1, 0.5, 0.9), (50.0, 100.0, 200.0), 25.0) == pytest.approx((25.0, 50.0, 100.0))
     assert halfway((0.5, 0.9), (100.0, 200.0)) == pytest.approx((100.0, 200.0))  # nothing was estimated
     assert halfway((0.5, 0.9), (100.0, 200.0), 0.0) == pytest.approx((100.0, 200.0))
+
+
+def test_strange_jobs_are_not_calibrated_by_familiar_ones() -> None:
+    usual, familiar, past = Calibration(0.6, 0.6, 0.2), Calibration(0.7, 0.7, 0.3), Calibration(0.8, 0.8, 0.4)
+    table = {"k/job/t": usual, "k/job/t/met:5": familiar, "k/job/t/history": past}
+    assert calibration_for(table, "k/job/t", Standing({}, 5, history=False)) == familiar
+    assert calibration_for(table, "k/job/t", Standing({}, 1, history=False)) == Calibration(departure=0.2)
+    assert calibration_for(table, "k/job/t", Standing({}, 1, history=True)) == past
+    assert calibration_for(table, "k/job/t", Standing({}, None, history=False)) == usual
+    assert calibration_for(table, "other/job/t", Standing({}, 5, history=False)) == Calibration()
 
 
 def test_calibration_finds_how_far_to_depart_and_how_wide_to_be() -> None:

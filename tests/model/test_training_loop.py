@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.decoder import new_decoder
+from model.decoder import layers_of, new_decoder
 from model.training import train as loop
 from model.training.averaging import WeightAverage
 from model.training.batches import Bundles, batches
+from model.training.compiling import can_compile
 from model.training.feeding import ahead, share_of_batches
 from model.training.loss import batch_loss
 from model.training.settings import TrainSettings, learning_rate
@@ -63,11 +64,22 @@ def test_accumulated_batches_make_one_step_of_all_their_tokens(tmp_path: Path) -
         optimizer.zero_grad()
         pair = [next(stream), next(stream)]
         assert pair[0].weights.sum() != pair[1].weights.sum()
-        losses = [batch_loss(model, batch, encoder(), CPU) * batch.weights.sum() for batch in pair]
+        losses = [batch_loss(model, batch, encoder(), CPU, "fp32") * batch.weights.sum() for batch in pair]
         (sum(losses) / sum(batch.weights.sum() for batch in pair)).backward()
         optimizer.step()
     for a, b in zip(found.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.skipif(not can_compile(), reason="no C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # the compiler warns of its own code
+def test_compiled_layers_learn_what_plain_ones_do(tmp_path: Path) -> None:
+    plain, compiled = (
+        run(tmp_path / str(chosen), replace(settings_for(2), compiled=chosen)) for chosen in (False, True)
+    )
+    for a, b in zip(plain.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
+    assert all(layer._compiled_call_impl is None for layer in layers_of(compiled))
 
 
 def test_the_processes_share_one_stream_of_batches() -> None:
