@@ -25,8 +25,8 @@ _SAMENESS = {False: 0, True: 1, None: 2}
 #: Ages of the last value, in seconds, that tell how far it is followed: after a year (vtr) it errs twice as much as
 #: within a week.
 _AGES = tuple(days * 86400.0 for days in (7, 30, 90, 365))
-#: Age, sameness, number of values (1, 2, 3 and more), familiarity; then the weight of the last value against the median,
-#: and that of the job's own estimate against both.
+#: Age, sameness, number of values (1, 2, 3 and more), familiarity; then weight of the last value against the median,
+#: and of the job's own estimate against both.
 SHAPE = (len(_AGES) + 1, len(_SAMENESS), _MOST_COUNTED, LEVELS + 1, 2)
 _LAST = (0.0, 0.25, 0.5, 0.75, 1.0)
 _OWN = tuple(np.linspace(0.0, 1.0, 11).tolist())

@@ -7,7 +7,7 @@ coverage.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from model.training.corpus import Record, scope_of
 from model.training.examples import Example
 
 _OUTER = (0.1, 0.9)
+_ASKED = (0.1, 0.5, 0.9)
 _DEPARTURES = np.linspace(0.0, 1.0, 11)
 _LIMITS = (0.6, 3.0)
 _FEWEST = 50
@@ -27,25 +28,26 @@ _BATCH = 16
 def fit_calibration(
     engine: Engine,
     encoder: PromptEncoder,
-    held_out: Sequence[tuple[Record, Example]],
+    known: Sequence[tuple[Record, Example]],
+    strange: Sequence[tuple[Record, Example]] = (),
     per_source: int = 300,
 ) -> dict[str, Calibration]:
     """The table by kind/scope/target and stratum; those with few records are left out.
 
-    Records with past outcomes count once with and once without them.
+    known: records of the validation split; those with past outcomes count once with and once without them. strange:
+    records whose group the decoder does not know, each beside the estimate of experts that do not know it either.
     """
-    by_source: defaultdict[str, list[tuple[Record, Example]]] = defaultdict(list)
-    for pair in held_out:
-        if pair[1].answers:
-            by_source[pair[0].source].append(pair)
     cases: list[tuple[Record, Query]] = []
-    for group in by_source.values():
-        for record, example in group[:: max(1, -(-len(group) // per_source))]:
-            told = example.evidence[0] if example.evidence else None
-            prompts = [example.prompt(encoder, told)]
-            if example.runs:
-                prompts.append(example.prompt(encoder, example.informed, with_history=True))
-            cases += [(record, Query(p, tuple(record.targets), (0.1, 0.5, 0.9))) for p in prompts]
+    for record, example in _drawn(known, per_source):
+        told = example.evidence[0] if example.evidence else None
+        prompts = [example.prompt(encoder, told)]
+        if example.runs:
+            prompts.append(example.prompt(encoder, example.informed, with_history=True))
+        cases += [(record, Query(p, tuple(record.targets), _ASKED)) for p in prompts]
+    for record, example in _drawn(strange, per_source):
+        if example.evidence:
+            prompt = example.prompt(encoder, example.evidence[-1])
+            cases.append((record, Query(prompt, tuple(record.targets), _ASKED)))
     cases.sort(key=lambda case: len(case[1].prompt))
     rows: defaultdict[str, list[tuple[float, ...]]] = defaultdict(list)
     for start in range(0, len(cases), _BATCH):
@@ -62,6 +64,16 @@ def fit_calibration(
     return {
         key: calibration_of(np.log(found)) for key, found in sorted(rows.items()) if len(found) >= _FEWEST
     }
+
+
+def _drawn(pairs: Sequence[tuple[Record, Example]], per_source: int) -> Iterator[tuple[Record, Example]]:
+    """Evenly spaced pairs of each source."""
+    by_source: defaultdict[str, list[tuple[Record, Example]]] = defaultdict(list)
+    for pair in pairs:
+        if pair[1].answers:
+            by_source[pair[0].source].append(pair)
+    for group in by_source.values():
+        yield from group[:: max(1, -(-len(group) // per_source))]
 
 
 def calibration_of(logs: np.ndarray) -> Calibration:

@@ -43,6 +43,7 @@ from model.training.examples import Example, examples, map_records, text_of
 from model.training.files import write_whole
 from model.training.growing import EvidenceSettings
 from model.training.held_out import HeldOut
+from model.training.reserved import reserved_groups
 from model.training.start import finished_model, starting_model
 from model.training.tokenizer import balanced, train_tokenizer
 from model.training.train import Progress as Step
@@ -81,13 +82,24 @@ def run(corpus: Path, directory: Path, settings: RunSettings, console: Console) 
             encoder = _encoder(records, directory, settings, progress)
             held_out = _evidence(records, directory, settings, progress)
             prepared = _examples(records, encoder, held_out, directory, settings, progress)
-        training = [e for r, e in zip(records, prepared, strict=True) if r.split == "train" and e.answers]
-        validation = [e for r, e in zip(records, prepared, strict=True) if r.split == "val" and e.answers]
+        parts = _parts(records, prepared)
+        training, validation = ([example for _, example in parts[name]] for name in ("train", "val"))
         model = _train(training, validation, encoder, directory, settings, progress, console, world)
     if not world.main:
         return directory / "checkpoint"
     model = finished_model(model, settings.training)
     return finish(model, encoder, records, prepared, corpus, directory, settings)
+
+
+def _parts(records: Sequence[Record], prepared: Sequence[Example]) -> dict[str, list[tuple[Record, Example]]]:
+    """What the decoder learns from (train), is checked on (val), and has never seen the group of (reserved)."""
+    reserved = reserved_groups(records)
+    parts: dict[str, list[tuple[Record, Example]]] = {"train": [], "val": [], "reserved": []}
+    for record, example in zip(records, prepared, strict=True):
+        if example.answers:
+            strange = record.split == "train" and (record.source, record.group) in reserved
+            parts["reserved" if strange else record.split].append((record, example))
+    return parts
 
 
 def _take_over(prepared: Path | None, directory: Path) -> None:
@@ -249,18 +261,19 @@ def finish(
     shutil.copy(directory / EXPERTS, checkpoint / EXPERTS)
     engine = TorchEngine(checkpoint, encoder, device=settings.device)
     engine.use(model)
-    held_out = [(r, e) for r, e in zip(records, prepared, strict=True) if r.split == "val"]
+    parts = _parts(records, prepared)
     manifest = Manifest(
         name=settings.name,
         targets=DEFAULT_TARGETS,
         number_code=settings.number_code,
         token_budget=settings.token_budget,
         support=support,
-        calibration=fit_calibration(engine, encoder, held_out),
+        calibration=fit_calibration(engine, encoder, parts["val"], parts["reserved"]),
         provenance={
             "trained_at": datetime.now(UTC).date().isoformat(),
             "code_version": _code_version(),
             "records": dict(sorted(counts.items())),
+            "reserved_for_calibration": len(parts["reserved"]),
             "distinct_prompts": len(texts),
             "sources": _source_commits(corpus),
             "settings": settings.training.summary(),

@@ -368,6 +368,15 @@ def test_fields_tell_the_dialect() -> None:
     assert dialects.of(facts_of(Job("nextflow", "job", "", {}))) in dialects.names
 
 
+def test_a_dialect_that_leaves_fields_out_is_not_taken_for_one_that_never_has_them() -> None:
+    whole = [facts_of(job({"system": "x", "task": f"T{i}", "script": f"do {i}"})) for i in range(60)]
+    bare = [facts_of(job({"system": "x", "task": f"T{i}"})) for i in range(40)]
+    other = [facts_of(job({"system": "y", "task": f"T{i}"})) for i in range(100)]
+    dialects = fit_dialects({"sometimes": whole + bare, "never": other})
+    assert {dialects.of(one) for one in whole + bare} == {"sometimes"}
+    assert {dialects.of(one) for one in other} == {"never"}
+
+
 # Encodings
 
 

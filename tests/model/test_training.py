@@ -2,6 +2,7 @@
 
 import json
 import lzma
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,15 +16,19 @@ from rich.console import Console
 from model.calibration import Calibration, calibration_for
 from model.checkpoint import EXPERTS, MANIFEST, SEEN, Checkpoint, record_evaluation
 from model.decoder import Shape, new_decoder
-from model.engines.base import Query
+from model.engines.base import Forecast, Query
+from model.engines.fake import FakeEngine
 from model.engines.torch_engine import TorchEngine
 from model.errors import CheckpointError
+from model.evidence.expert import Evidence
 from model.jobs import read
 from model.prompt import Standing
 from model.training import run as pipeline
 from model.training.batches import Bundles, Mixture, batches, collate
-from model.training.calibration import calibration_of
-from model.training.examples import Example
+from model.training.calibration import calibration_of, fit_calibration
+from model.training.corpus import Record
+from model.training.examples import Example, Told
+from model.training.reserved import reserved_groups
 from model.training.run import RunSettings, run
 from model.training.train import TrainSettings, batch_loss, learning_rate, train
 from model.training.tree import Path as TreePath
@@ -342,3 +347,50 @@ def test_calibration_finds_how_far_to_depart_and_how_wide_to_be() -> None:
 
 def test_settings_are_plain_data() -> None:
     json.dumps(asdict(TrainSettings()))
+
+
+def test_small_groups_are_reserved_and_never_most_of_a_source() -> None:
+    def records(source: str, sizes: dict[str, int]) -> list[Record]:
+        return [
+            Record(f"{g}{i}", source, "ci", "text", g, None, None, "x", {}, {}, "train")
+            for g, size in sizes.items()
+            for i in range(size)
+        ]
+
+    many = records("many", {"a": 500, "b": 300, "c": 30, "d": 31, "e": 100, "f": 3})
+    two = records("two", {"a": 90, "b": 10})
+    level = records("level", {"a": 40, "b": 30, "c": 30})
+    assert reserved_groups([*many, *two, *level]) == {("many", "c"), ("many", "d")}
+    assert reserved_groups(records("few", {"a": 450, "b": 450, "c": 120})) == {("few", "c")}
+
+
+class Contrary(FakeEngine):
+    """Says 100, give or take, whatever it is asked."""
+
+    def predict(self, queries: Sequence[Query]) -> list[Forecast]:
+        noise = np.random.default_rng(0).normal(0, 0.01, len(queries))
+        medians = (100 * np.exp(noise)).tolist()
+        return [
+            Forecast(dict.fromkeys(q.targets, (m / 2, m, m * 2)))
+            for q, m in zip(queries, medians, strict=True)
+        ]
+
+
+def test_it_is_seen_on_strange_groups_whether_to_follow_the_decoder_there() -> None:
+    """Experts are right about what they know and ten times too low about what is new; the decoder never moves."""
+    one = encoder()
+    draw = np.random.default_rng(1)
+
+    def pair(truth: float, estimate: float, familiarity: int) -> tuple[Record, Example]:
+        record = Record("r", "s", "ci", "text", "g", None, None, "x", {}, {"runtime_seconds": truth}, "val")
+        evidence = Evidence({"runtime_seconds": estimate}, familiarity)
+        told = Told(tuple(one.evidence_ids(evidence)), {})
+        return record, Example("s", (100,), (), {"runtime_seconds": ()}, (told,))
+
+    around = np.exp(draw.normal(0, 0.1, (2, 80))).tolist()
+    known = [pair(10 * spread, 10.0, 5) for spread in around[0]]
+    strange = [pair(100 * spread, 10.0, 1) for spread in around[1]]
+    table = fit_calibration(Contrary(), one, known, strange)
+    assert table["text/job/runtime_seconds/met:5"].departure == 0.0
+    assert table["text/job/runtime_seconds/met:1"].departure == 1.0
+    assert table["text/job/runtime_seconds/met:1"].above == 0.6  # 2 was far too wide
