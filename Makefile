@@ -33,7 +33,7 @@ smoke: $(VENV)/.serve  ## start the service, send the README's request, check th
 
 ci: check smoke  ## everything that guards the main job
 
-TRAIN := $(BIN)/python -m model.training --steps 3000 --compile
+TRAIN := $(BIN)/python -m model.training --steps 2000 --compile
 
 train: $(VENV)/.dev  ## train the default checkpoint on this CPU (resumes; needs the corpus and a C++ compiler)
 	$(TRAIN) --directory $(RUN) --install model/checkpoints/default

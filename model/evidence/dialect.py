@@ -1,7 +1,8 @@
-"""Which of the dialects of a kind a job is written in: the names of its fields tell, and the short values of some.
+"""Which of the dialects of a kind a job is written in: the names of its fields tell, and their short values.
 
 Several systems describe the jobs of one kind, each with fields and scales of its own (`nextflow`: seven in the corpus).
-An expert of one dialect errs less than one of all; which one to ask is read off the job, never told.
+An expert of one dialect errs less than one of all; which one to ask is read off the job, never told. Where two could
+have written the same job, both are asked.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 
 from model.evidence.facts import Facts, hashed
 
-_BUCKETS = 1 << 12
+_BUCKETS = 1 << 14
 #: Longer texts are the job's own, not its system's.
 _SHORT = 40
-_MOST = 3000
+#: A less probable dialect is not asked.
+_LIKELY = 0.1
+_MOST = 6000
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,16 @@ class Dialects:
     evidence: NDArray[np.float16]
     base: NDArray[np.float32]
 
-    def of(self, facts: Facts) -> str:
-        """The likeliest dialect."""
+    def of(self, facts: Facts) -> dict[str, float]:
+        """The probability of each likely dialect, the likeliest first; they sum to one."""
         if len(self.names) == 1:
-            return self.names[0]
+            return {self.names[0]: 1.0}
         odds = self.base + self.evidence[:, _marks(facts)].sum(axis=1, dtype=np.float32)
-        return self.names[int(odds.argmax())]
+        share = np.exp(odds - odds.max())
+        share[share < _LIKELY * share.sum()] = 0.0
+        share /= share.sum()
+        order = np.argsort(-share, kind="stable")
+        return {self.names[place]: float(share[place]) for place in order.tolist() if share[place] > 0}
 
 
 def fit_dialects(by_name: Mapping[str, Sequence[Facts]]) -> Dialects:
@@ -58,7 +65,10 @@ def fit_dialects(by_name: Mapping[str, Sequence[Facts]]) -> Dialects:
 
 
 def _marks(facts: Facts) -> list[int]:
-    """The buckets of the names of a job's fields and of its short values; not of the numbers found inside of texts."""
-    named = (*facts.strings, *(path for path in facts.numbers if path[0] not in "~(" and "#" not in path))
+    """The buckets of the names of a job's fields and of their short values; not of numbers found inside of texts."""
+    numbers = {
+        path: value for path, value in facts.numbers.items() if path[0] not in "~(" and "#" not in path
+    }
     valued = (f"{path}={text}" for path, text in facts.strings.items() if len(text) < _SHORT)
-    return sorted({hashed(mark) % _BUCKETS for mark in (*named, *valued)})
+    rounded = (f"{path}={value:.3g}" for path, value in numbers.items())
+    return sorted({hashed(mark) % _BUCKETS for mark in (*facts.strings, *numbers, *valued, *rounded)})

@@ -7,6 +7,7 @@ An expert tells, per target, a value from the job's facts, moved by its past run
 the job is: how many of its joint keys, from coarse to fine, past jobs had.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -123,9 +124,19 @@ class Panel:
     experts: Mapping[str, Expert]
 
     def advise(self, job: Job, targets: Sequence[str]) -> Evidence:
-        """What the expert of the job's dialect says."""
+        """What the expert of the job's dialect says; of several likely ones the mean in ln, by their probability."""
         facts = facts_of(job)
-        return self.experts[self.dialects.of(facts)].advise(job, facts, targets)
+        shares = self.dialects.of(facts)
+        said = [(share, self.experts[name].advise(job, facts, targets)) for name, share in shares.items()]
+        if len(said) == 1:
+            return said[0][1]
+        values = {}
+        for target in targets:
+            known = [(share, one.values[target]) for share, one in said if target in one.values]
+            if known:
+                logs = sum(share * math.log(value) for share, value in known)
+                values[target] = math.exp(logs / sum(share for share, _ in known))
+        return Evidence(values, said[0][1].familiarity)
 
 
 class Experts:

@@ -162,6 +162,22 @@ class HistoryIndex:
         )
 
 
+class Histories:
+    """What is known of a job's past in training: `train` records know `train` records alone, those of other splits all
+    that are dated earlier, as a running service would.
+    """
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        records = list(records)
+        self._train = HistoryIndex(record for record in records if record.split == "train")
+        self._every = HistoryIndex(records)
+
+    def history_of(self, record: Record, *, limit: int = 5) -> tuple[Outcome, ...]:
+        """As `HistoryIndex.history_of`."""
+        index = self._train if record.split == "train" else self._every
+        return index.history_of(record, limit=limit)
+
+
 def source_weights(counts: Mapping[str, int], temperature: float) -> dict[str, float]:
     """Share of each source in training: n**temperature, summing to 1 (1: by size; 0: all alike)."""
     raw = {source: float(n) ** temperature for source, n in counts.items() if n > 0}

@@ -23,7 +23,7 @@ from model.evidence.mix import Mix, fit_mix
 from model.evidence.neighbours import Neighbours, fit_neighbours
 from model.evidence.trees import Fitted, Trees, from_lightgbm
 from model.evidence.words import Words
-from model.training.corpus import HistoryIndex, Record
+from model.training.corpus import Histories, Record
 from model.training.files import write_whole
 from model.training.growing import FEWEST, EvidenceSettings, Layout, Places, Rows, Truth, added, grow
 from model.training.held_out import nothing_held_out
@@ -74,7 +74,7 @@ class DialectFit:
         self,
         records: Sequence[Record],
         facts: Sequence[Facts],
-        index: HistoryIndex,
+        index: Histories,
         targets: Sequence[str],
         settings: EvidenceSettings,
     ) -> None:
@@ -85,14 +85,13 @@ class DialectFit:
         )
         random = np.random.default_rng(settings.seed)
         self._histories = [index.history_of(record, limit=SHOWN) for record in records]
-        # Any number of the past runs: a job may have run only once before.
-        shown = np.array([random.integers(1, len(past) + 1) if past else 0 for past in self._histories])
-        every = HistoryIndex(records)
-        self._recent = {
-            row: every.history_of(record, limit=SHOWN)
-            for row, record in enumerate(records)
-            if record.split != "train"
-        }
+        # Any number of a train record's past runs: a job may have run only once before.
+        shown = np.array(
+            [
+                random.integers(1, len(past) + 1) if past and record.split == "train" else len(past)
+                for past, record in zip(self._histories, records, strict=True)
+            ]
+        )
         self.held_out = nothing_held_out(self._truth.shape)
         self.held_out.shown = shown
         strange = random.random(len(records)) < settings.strange_share
@@ -282,11 +281,11 @@ class DialectFit:
                 found[held] = members(cut.first[held], self._added(grown, cut.rows[held]))
         return found
 
-    def _weights(self, train: Places, later: Places, share: float) -> tuple[Truth, Truth]:
+    def _weights(self, train: Places, later: Places) -> tuple[Truth, Truth]:
         """Weights of train and of later records, every group of a part alike.
 
-        What comes later is what serving meets: together those records weigh `share` times the train records, less
-        where they are few.
+        What comes later is what serving meets: together those records weigh as much as the train records, less where
+        they are few.
         """
         sizes = [Counter(self._records[row].group for row in part) for part in (train, later)]
         known, new = (
@@ -294,12 +293,12 @@ class DialectFit:
             for part, count in zip((train, later), sizes, strict=True)
         )
         if len(later):
-            new *= share * known.sum() / new.sum() * len(later) / (len(later) + _STEADY)
+            new *= known.sum() / new.sum() * len(later) / (len(later) + _STEADY)
         return known, new
 
     def _mix(self, fits: Fits, train: Places, later: Places) -> Mix:
         """Weights of the members, for the records of both cuts and those that come later."""
-        known, new = self._weights(train, later, 1.0)
+        known, new = self._weights(train, later)
         return fit_mix(
             np.concatenate([*fits.answers, fits.later]),
             np.concatenate([np.tile(self._truth[train], (len(fits.answers), 1)), self._truth[later]]),
@@ -312,24 +311,21 @@ class DialectFit:
         found = {}
         held = self.held_out
         own, familiarity = held.informed_own, held.informed_familiarity
-        weights = dict(zip((*train, *later), np.concatenate(self._weights(train, later, 3.0)), strict=True))
+        weights = dict(zip((*train, *later), np.concatenate(self._weights(train, later)), strict=True))
         for place, target in enumerate(self._targets):
             pasts = {
                 row: past
                 for row, history in enumerate(self._histories)
                 if (past := past_of(history[: held.shown[row]], target))
             }
-            # What a later run is told when it starts: all that came before it, of val too.
-            recent = {row: past for row in later if (past := past_of(self._recent[row], target))}
             measured = np.isfinite(self._truth[:, place])
-            fitted = [row for row in train if row in pasts and measured[row]]
-            new = [row for row in later if row in recent and measured[row]]
+            fitted, new = ([r for r in part if r in pasts and measured[r]] for part in (train, later))
             if len(fitted) < FEWEST:
                 continue
             # Estimates of jobs whose group is known and whose group is new, each with its own familiarity.
             rows = [*fitted, *fitted, *new]
             blend = fit_blend(
-                [*(pasts[row] for row in (*fitted, *fitted)), *(recent[row] for row in new)],
+                [pasts[row] for row in rows],
                 np.concatenate(
                     [held.known[fitted, place], held.unknown[fitted, place], held.known[new, place]]
                 ),

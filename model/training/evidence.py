@@ -15,7 +15,7 @@ from model.evidence.dialect import fit_dialects
 from model.evidence.expert import Expert, Experts, Panel, field_of
 from model.evidence.facts import Facts, facts_of
 from model.text import full_text
-from model.training.corpus import HistoryIndex, Record, scope_of
+from model.training.corpus import Histories, Record, scope_of
 from model.training.dialect_fit import DialectFit
 from model.training.examples import job_of, map_records
 from model.training.growing import EvidenceSettings
@@ -37,10 +37,10 @@ def fit_experts(
 ) -> tuple[Experts, HeldOut]:
     """Fit on the train records; estimate the train records held out, the others by the experts themselves.
 
-    A record's history holds train records alone. `advance` is called after each dialect. stored: a directory for the
+    Histories are those of `Histories`. `advance` is called after each dialect. stored: a directory for the
     fits of each dialect, which another call finds there.
     """
-    index = HistoryIndex(record for record in records if record.split == "train")
+    index = Histories(records)
     sizes = Counter(dialect_of(record) for record in records if record.split == "train")
     rows: defaultdict[Dialect, list[int]] = defaultdict(list)
     for row, record in enumerate(records):

@@ -14,7 +14,7 @@ from model.evidence.expert import Evidence
 from model.jobs import Job, Outcome, read
 from model.prompt import HISTORY_SHOWN, PromptEncoder
 from model.text import full_text
-from model.training.corpus import HistoryIndex, Record, scope_of
+from model.training.corpus import Histories, Record, scope_of
 from model.training.held_out import HeldOut, Piece
 
 Tokens = tuple[int, ...]
@@ -87,7 +87,7 @@ def map_records(
 def examples(
     records: Sequence[Record],
     encoder: PromptEncoder,
-    index: HistoryIndex,
+    index: Histories,
     *,
     held_out: HeldOut | None = None,
     processes: int = 1,

@@ -36,7 +36,7 @@ from model.prompt import PromptEncoder, special_tokens
 from model.targets import DEFAULT_TARGETS
 from model.training.base import base_tokenizer
 from model.training.calibration import fit_calibration
-from model.training.corpus import HistoryIndex, Record, load, scope_of
+from model.training.corpus import Histories, Record, load, scope_of
 from model.training.distributed import World, join
 from model.training.evidence import dialect_of, facts_of_records, fit_experts
 from model.training.examples import Example, examples, map_records, text_of
@@ -189,12 +189,10 @@ def _examples(
         with path.open("rb") as file:
             return pickle.load(file)  # type: ignore[no-any-return]
     task = progress.add_task("prompts", total=len(records))
-    # A record's history holds train records alone, for val records too: nothing is learned from val.
-    index = HistoryIndex(r for r in records if r.split == "train")
     made = examples(
         records,
         encoder,
-        index,
+        Histories(records),
         held_out=held_out,
         processes=settings.processes,
         advance=lambda: progress.advance(task),

@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.training import corpus
-from model.training.corpus import CorpusMissing, HistoryIndex, Record, load, scope_of, source_weights
+from model.training.corpus import (
+    CorpusMissing,
+    Histories,
+    HistoryIndex,
+    Record,
+    load,
+    scope_of,
+    source_weights,
+)
 
 
 def record(number: int = 0, **changes: object) -> Record:
@@ -48,7 +56,7 @@ def write(directory: Path, source: str, *rows: dict[str, object]) -> None:
             out.write(json.dumps({"id": f"{source}-{number}", "source": source} | blank | row) + "\n")
 
 
-def runtimes(index: HistoryIndex, of: Record, **options: int) -> list[float]:
+def runtimes(index: HistoryIndex | Histories, of: Record, **options: int) -> list[float]:
     return [past.values["runtime_seconds"] for past in index.history_of(of, **options)]
 
 
@@ -162,3 +170,13 @@ def test_temperature_flattens_the_shares_of_the_sources() -> None:
     assert source_weights({"a": 1, "b": 3}, 1.0) == pytest.approx({"a": 0.25, "b": 0.75})
     assert source_weights({"a": 4, "b": 16, "none": 0}, 0.5) == pytest.approx({"a": 1 / 3, "b": 2 / 3})
     assert source_weights({"a": 4, "b": 16}, 0.0) == pytest.approx({"a": 0.5, "b": 0.5})
+
+
+def test_train_records_know_train_records_and_the_others_all_that_came_before() -> None:
+    train = [record(n, date=f"2026-01-0{n}") for n in (1, 2)]
+    val = [replace(record(n, date=f"2026-01-0{n}"), split="val") for n in (3, 4)]
+    late = record(5, date="2026-01-05")
+    known = Histories([*train, *val, late])
+    assert runtimes(known, val[1]) == [3.0, 2.0, 1.0]
+    assert runtimes(known, late) == [2.0, 1.0]
+    assert runtimes(known, train[1]) == [1.0]

@@ -15,7 +15,7 @@ from model.evidence.facts import facts_of
 from model.evidence.history import ln
 from model.jobs.job import Job
 from model.targets import DEFAULT_TARGETS
-from model.training.corpus import HistoryIndex, Record
+from model.training.corpus import Histories, Record
 from model.training.dialect_fit import DialectFit
 from model.training.evidence import facts_of_records, fit_experts
 from model.training.examples import examples, job_of
@@ -88,8 +88,7 @@ class Fit:
 
     def shown_to(self, place: int) -> Job:
         """The job of a record with the runs that its informed estimate saw."""
-        index = HistoryIndex(one for one in self.records if one.split == "train")
-        past = index.history_of(self.records[place])[: self.held_out.shown[place]]
+        past = Histories(self.records).history_of(self.records[place])[: self.held_out.shown[place]]
         return job_of(self.records[place]).with_history(past)
 
 
@@ -225,23 +224,19 @@ def test_later_records_decide_how_far_past_runs_are_followed() -> None:
     for key in range(60):
         for day in range(6):
             size, split = int(draw.integers(1, 100)), "val" if day >= 3 else "train"
-            log = (
-                math.log(size)
-                if day < 3
-                else float(made[-1].targets[RUNTIME] and ln(made[-1].targets[RUNTIME]))
-            )
+            log = math.log(size) if day < 3 else ln(made[-1].targets[RUNTIME])
             made.append(record(len(made), {"bytes": size}, log, key=f"k{key}", day=day, split=split))
     weights = fit(made).experts.by_field[FIELD].experts["synthetic"].by_history[0].weights
     later = fit([one for one in made if one.split == "train"])
     alone = later.experts.by_field[FIELD].experts["synthetic"].by_history[0].weights
-    assert weights[:, 0, 2, :, 1].max() < 0.3  # three past runs, another configuration
-    assert alone[:, 0, 1, :, 1].min() > 0.7  # two past runs
+    assert weights[0, 0, 2, :, 1].max() < 0.3  # three past runs, another configuration, a day ago
+    assert alone[0, 0, 1, :, 1].min() > 0.7  # two past runs
 
 
 def test_examples_carry_what_is_said_of_their_record(recurring: Fit) -> None:
     one, held_out = encoder(), recurring.held_out
     chosen = recurring.records[:15]
-    index = HistoryIndex(record for record in recurring.records if record.split == "train")
+    index = Histories(recurring.records)
     for place, example in enumerate(examples(chosen, one, index, held_out=held_out)):
         assert example.prompt(one, None) == example.text
         assert len(example.runs) == held_out.shown[place]
