@@ -177,6 +177,6 @@ def test_train_records_know_train_records_and_the_others_all_that_came_before() 
     val = [replace(record(n, date=f"2026-01-0{n}"), split="val") for n in (3, 4)]
     late = record(5, date="2026-01-05")
     known = Histories([*train, *val, late])
-    assert runtimes(known, val[1]) == [3.0, 2.0, 1.0]
-    assert runtimes(known, late) == [2.0, 1.0]
-    assert runtimes(known, train[1]) == [1.0]
+    assert runtimes(known, val[1]) == [4.0, 3.0, 2.0]
+    assert runtimes(known, late) == [3.0, 2.0]
+    assert runtimes(known, train[1]) == [2.0]
