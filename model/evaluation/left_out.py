@@ -6,16 +6,14 @@ are refitted, not the decoder behind them: their estimates are what its medians 
 """
 
 import json
-import multiprocessing
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 from rich.progress import Progress
-from threadpoolctl import threadpool_limits
 
 from model.evaluation.cells import QUANTILES, TARGETS, TEST_SPLITS, Case, Cell, sampled
 from model.evaluation.comparison import DIGITS, FEW_GROUPS
@@ -35,6 +33,7 @@ from model.evaluation.source_rows import SourceRows
 from model.training.corpus import Record
 from model.training.evidence import facts_of_records, fit_experts
 from model.training.files import write_whole
+from model.training.forking import forked
 from model.training.growing import EvidenceSettings
 
 EXPERTS = "jobcast's experts"
@@ -116,7 +115,7 @@ def left_out(
 
     task = progress.add_task("one application left out", total=len(work))
     found: list[LeftOut] = []
-    for rows in _each(one, work, processes):
+    for rows in forked(one, work, processes):
         found += rows
         progress.advance(task)
     return found
@@ -200,28 +199,6 @@ def _error(predicted: np.ndarray, truth: np.ndarray) -> float | None:
     if answered.mean() < _ANSWERED:
         return None
     return round(float(np.abs(predicted - truth)[answered].mean()), DIGITS)
-
-
-def _each(
-    work: Callable[[tuple[str, str]], list[LeftOut]], items: Sequence[tuple[str, str]], processes: int
-) -> Iterator[list[LeftOut]]:
-    if processes <= 1:
-        yield from map(work, items)
-        return
-    global _forked
-    _forked = work
-    with multiprocessing.get_context("fork").Pool(processes) as pool:
-        yield from pool.imap(_call_forked, items)
-
-
-#: What the forked processes run: it holds the corpus, which is inherited rather than sent.
-_forked: Callable[[tuple[str, str]], list[LeftOut]]
-
-
-def _call_forked(place: tuple[str, str]) -> list[LeftOut]:
-    # A process forked from one that used OpenMP hangs as soon as it starts OpenMP threads of its own.
-    with threadpool_limits(1):
-        return _forked(place)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ Three times over, a part of the train records is held out and estimated by exper
 """
 
 import hashlib
-import multiprocessing
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from model.evidence.dialect import fit_dialects
@@ -18,6 +17,7 @@ from model.text import full_text
 from model.training.corpus import Histories, Record, scope_of
 from model.training.dialect_fit import DialectFit
 from model.training.examples import job_of, map_records
+from model.training.forking import forked
 from model.training.growing import EvidenceSettings
 from model.training.held_out import HeldOut, nothing_held_out
 
@@ -58,7 +58,14 @@ def fit_experts(
     }
     found = nothing_held_out((len(records), len(targets)))
     experts: defaultdict[str, dict[str, Expert]] = defaultdict(dict)
-    for (place, name), expert, held_out in _each(fits, processes, stored):
+    if stored is not None:
+        stored.mkdir(parents=True, exist_ok=True)
+
+    def fitted(dialect: Dialect) -> tuple[Dialect, Expert | None, HeldOut]:
+        path = stored and stored / f"{'-'.join(dialect).replace('/', '-')}.pkl"
+        return dialect, fits[dialect].run(path), fits[dialect].held_out
+
+    for (place, name), expert, held_out in forked(fitted, list(fits), processes):
         if expert:
             experts[place][name] = expert
         for part, values in vars(held_out).items():
@@ -76,34 +83,6 @@ def fit_experts(
 def dialect_of(record: Record) -> Dialect:
     """The field of an expert, and which of its dialects: each source of the corpus writes one."""
     return field_of(record.kind, scope_of(record)), record.source
-
-
-def _each(
-    fits: "Mapping[Dialect, DialectFit]", processes: int, stored: Path | None
-) -> Iterator[tuple[Dialect, Expert | None, HeldOut]]:
-    """Dialects in parallel, one thread each: faster than threads within one fit, and deaf to other programs."""
-
-    def fitted(name: Dialect) -> tuple[Dialect, Expert | None, HeldOut]:
-        path = stored and stored / f"{'-'.join(name).replace('/', '-')}.pkl"
-        return name, fits[name].run(path), fits[name].held_out
-
-    if stored is not None:
-        stored.mkdir(parents=True, exist_ok=True)
-    if processes <= 1:
-        yield from map(fitted, fits)
-        return
-    global _forked
-    _forked = fitted
-    with multiprocessing.get_context("fork").Pool(processes) as pool:
-        yield from pool.imap_unordered(_call_forked, fits, chunksize=1)
-
-
-#: What the forked processes run: it holds the corpus, which is inherited rather than sent.
-_forked: Callable[[Dialect], tuple[Dialect, Expert | None, HeldOut]]
-
-
-def _call_forked(name: Dialect) -> tuple[Dialect, Expert | None, HeldOut]:
-    return _forked(name)
 
 
 def facts_of_records(
