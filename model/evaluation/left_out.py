@@ -19,7 +19,6 @@ from model.evaluation.cells import QUANTILES, TARGETS, TEST_SPLITS, Case, Cell, 
 from model.evaluation.comparison import DIGITS, FEW_GROUPS
 from model.evaluation.features import FeatureOptions, JobOf, TextOf
 from model.evaluation.methods import (
-    CATBOOST,
     KIND_MEDIAN,
     LIGHTGBM,
     NEIGHBOURS,
@@ -38,7 +37,7 @@ from model.training.growing import EvidenceSettings
 
 EXPERTS = "jobcast's experts"
 #: No method here knows a past run: an application nobody saw has none.
-METHODS = (KIND_MEDIAN, REQUESTED_SCALED, RIDGE, NEIGHBOURS, LIGHTGBM, CATBOOST)
+METHODS = (KIND_MEDIAN, REQUESTED_SCALED, RIDGE, NEIGHBOURS, LIGHTGBM)
 #: A method's error counts where it answers this share of the records.
 _ANSWERED = 0.99
 
@@ -47,10 +46,10 @@ _ANSWERED = 0.99
 class LeftOutOptions:
     """applications: at most so many of a source, the largest; train, cases: records drawn of the others and of it."""
 
-    applications: int = 8
-    train: int = 2000
-    cases: int = 200
-    effort: Effort = field(default_factory=lambda: Effort(searched=1000, rounds=300, threads=1, seed=0))
+    applications: int = 6
+    train: int = 1500
+    cases: int = 150
+    effort: Effort = field(default_factory=lambda: Effort(searched=800, rounds=200, threads=1, seed=0))
     experts: EvidenceSettings = field(
         default_factory=lambda: EvidenceSettings(
             rounds=200,
