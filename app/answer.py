@@ -92,7 +92,12 @@ class AnswerWriter:
             raise JobcastError("a forecast is not finite")
         by_quantile = dict(zip(computed, accumulate(calibrated, max), strict=True))
         self._metrics.predicted(target, by_quantile[0.5])
-        return {key: by_quantile[quantile] for quantile, key in keys.items()}
+        return {key: _rounded(by_quantile[quantile]) for quantile, key in keys.items()}
+
+
+def _rounded(value: float) -> float:
+    """To one figure more than the number code writes: what follows would be an accident of the calibration."""
+    return float(f"{value:.4g}")
 
 
 def _untrained(unit: Unit, trained: Mapping[str, int]) -> Sequence[str]:
