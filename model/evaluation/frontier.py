@@ -7,7 +7,7 @@ quantiles, one after another. The first row is what the experts say without any 
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -73,7 +73,7 @@ def _candidate(name: str, path: Path, cells: Sequence[Cell], jobs: Sequence[Reco
     def asked(record: Record) -> object:
         return engine.predict([Query(checkpoint.prompt(job_of(record)).ids, TARGETS, _ASKED)])
 
-    error, crps = _scores(cells, answers)
+    error, crps = scores(cells, answers)
     parameters = checkpoint.manifest.provenance["parameters"]
     assert isinstance(parameters, int)
     return {
@@ -97,7 +97,7 @@ def _experts_alone(path: Path, cells: Sequence[Cell], jobs: Sequence[Record]) ->
         said = [asked(case.record) for case in cell.cases]
         medians = np.array([[one.get(target, np.nan) for target in TARGETS] for one in said])
         answers.append(np.repeat(medians[..., None], len(QUANTILES), axis=2))
-    error, _ = _scores(cells, answers)
+    error, _ = scores(cells, answers)
     return {
         "name": EXPERTS_ALONE,
         "parameters": 0,
@@ -108,7 +108,7 @@ def _experts_alone(path: Path, cells: Sequence[Cell], jobs: Sequence[Record]) ->
     }
 
 
-def _scores(cells: Sequence[Cell], answers: Sequence[FloatArray]) -> tuple[float, float]:
+def scores(cells: Sequence[Cell], answers: Sequence[FloatArray]) -> tuple[float, float]:
     """Mean abs ln error and CRPS: over groups, then sources, then targets."""
     by_target = []
     for column, target in enumerate(TARGETS):
@@ -122,14 +122,14 @@ def _scores(cells: Sequence[Cell], answers: Sequence[FloatArray]) -> tuple[float
                 missed = np.abs(truth - predicted[:, QUANTILES.index(MEDIAN)])[rows]
                 losses = crps_losses(truth[rows], predicted[rows], QUANTILES)
                 of_target.append((grouped_mean(missed, groups), grouped_mean(losses, groups)))
-        by_target.append(np.mean(of_target, axis=0))
+        if of_target:
+            by_target.append(np.mean(of_target, axis=0))
     error, crps = np.mean(by_target, axis=0).tolist()
     return round(error, 4), round(crps, 4)
 
 
-def _milliseconds(asked: "object", jobs: Sequence[Record]) -> float:
+def _milliseconds(asked: Callable[[Record], object], jobs: Sequence[Record]) -> float:
     """Median over jobs of one call each, the second time around: nothing is warmed up by the first measurement."""
-    assert callable(asked)
     seconds = []
     for record in jobs:
         asked(record)
