@@ -53,13 +53,13 @@ def main(
     jobs = sampled(records, timed, 0)
     found: list[Candidate] = []
     for name, place in opened.items():
-        if not found:
-            found.append(_experts_alone(place, cells, jobs))
-        found.append(_candidate(name, place, cells, jobs))
-        for row in found[-2:]:
+        new = [] if found else [_experts_alone(place, cells, jobs)]
+        new.append(_candidate(name, place, cells, jobs))
+        for row in new:
             console.print(
                 f"{row['name']}: error {row['error']:.4f}, CRPS {row['crps']}, {row['latency_ms']:.1f} ms"
             )
+        found += new
         output.write_text(json.dumps(found, indent=1) + "\n")
 
 
