@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from model.evaluation.store import Store
+from model.training.files import write_whole
 
 #: source -> target -> method -> what was chosen, its error on val, and how many records it was chosen on.
 Chosen = dict[str, dict[str, dict[str, dict[str, object]]]]
@@ -18,9 +19,8 @@ def keep_chosen(store: Store, source: str, target: str, method: str, facts: Mapp
     directory.mkdir(parents=True, exist_ok=True)
     name = "".join(c if c.isalnum() else "-" for c in f"{source}-{target}-{method}")
     entry = {"source": source, "target": target, "method": method, "chosen": dict(facts)}
-    partial = directory / f"{name}.partial"
-    partial.write_text(json.dumps(entry, indent=1, sort_keys=True) + "\n")
-    partial.replace(directory / f"{name}.json")
+    content = json.dumps(entry, indent=1, sort_keys=True) + "\n"
+    write_whole(directory / f"{name}.json", content.encode())
 
 
 def chosen_parameters(store: Store) -> Chosen:

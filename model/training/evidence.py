@@ -16,8 +16,8 @@ from model.evidence.facts import Facts, facts_of
 from model.text import full_text
 from model.training.corpus import Histories, Record, scope_of
 from model.training.dialect_fit import DialectFit
-from model.training.examples import job_of, map_records
-from model.training.forking import forked
+from model.training.examples import job_of
+from model.training.forking import RECORDS, forked
 from model.training.growing import EvidenceSettings
 from model.training.held_out import HeldOut, nothing_held_out
 
@@ -91,7 +91,7 @@ def facts_of_records(
     """The facts of every record, in order; records of one content share one object."""
     known: dict[bytes, Facts] = {}
     found = []
-    for content, facts in map_records(_facts_of_record, records, processes):
+    for content, facts in forked(_facts_of_record, records, processes, chunk=RECORDS):
         found.append(known.setdefault(content, facts))
         advance()
     return found

@@ -5,20 +5,18 @@ Record.targets ----------------number code-------> answers
 """
 
 import math
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from model.evidence.expert import Evidence
 from model.jobs import Job, Outcome, read
 from model.prompt import HISTORY_SHOWN, PromptEncoder
 from model.text import full_text
 from model.training.corpus import Histories, Record, scope_of
+from model.training.forking import RECORDS, forked
 from model.training.held_out import HeldOut, Piece
 
 Tokens = tuple[int, ...]
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +71,6 @@ def text_of(record: Record) -> str:
     return full_text(job_of(record))
 
 
-def map_records(
-    work: Callable[[Record], Result], records: Sequence[Record], processes: int
-) -> Iterator[Result]:
-    """`work` on every record, in order, on some processes (forked: `work` may be a closure's bound method)."""
-    if processes <= 1:
-        yield from map(work, records)
-        return
-    with multiprocessing.get_context("fork").Pool(processes) as pool:
-        yield from pool.imap(work, records, chunksize=64)
-
-
 def examples(
     records: Sequence[Record],
     encoder: PromptEncoder,
@@ -100,7 +87,11 @@ def examples(
     known: dict[Tokens, Tokens] = {}
     made = []
     said = None if held_out is None else held_out.per_record()
-    tokens = map_records(_Encode(encoder), records, processes)
+
+    def encoded(record: Record) -> Tokens:
+        return encoder.prompt(job_of(record)).ids
+
+    tokens = forked(encoded, records, processes, chunk=RECORDS)
     for record, text in zip(records, tokens, strict=True):
         history = index.history_of(record, limit=HISTORY_SHOWN)
         answers = {name: tuple(encoder.value_ids(value)) for name, value in record.targets.items()}
@@ -133,13 +124,3 @@ def _told(encoder: PromptEncoder, record: Record, piece: Piece) -> Told | None:
 def run_tokens(encoder: PromptEncoder, outcome: Outcome) -> Tokens:
     """One past outcome without the token that opens the history."""
     return tuple(encoder.history_ids([outcome])[1:])
-
-
-class _Encode:
-    """Picklable for worker processes."""
-
-    def __init__(self, encoder: PromptEncoder) -> None:
-        self._encoder = encoder
-
-    def __call__(self, record: Record) -> Tokens:
-        return self._encoder.prompt(job_of(record)).ids

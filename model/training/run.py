@@ -4,6 +4,7 @@ corpus -> tokenizer.json -> experts.npz, held_out.npz -> examples.pkl -> state.p
                                                                         (weights, experts, calibration, support)
 """
 
+import io
 import json
 import pickle
 import shutil
@@ -39,8 +40,9 @@ from model.training.calibration import fit_calibration
 from model.training.corpus import Histories, Record, load, scope_of
 from model.training.distributed import World, join
 from model.training.evidence import dialect_of, facts_of_records, fit_experts
-from model.training.examples import Example, examples, map_records, text_of
+from model.training.examples import Example, examples, text_of
 from model.training.files import write_whole
+from model.training.forking import RECORDS, forked
 from model.training.growing import EvidenceSettings
 from model.training.held_out import HeldOut
 from model.training.reserved import reserved_groups
@@ -134,7 +136,7 @@ def _encoder(
         def texts() -> "list[tuple[str, str]]":
             found = []
             for record, text in zip(
-                train_only, map_records(text_of, train_only, settings.processes), strict=True
+                train_only, forked(text_of, train_only, settings.processes, chunk=RECORDS), strict=True
             ):
                 found.append((record.source, text))
                 progress.advance(task)
@@ -168,10 +170,10 @@ def _evidence(
             advance=lambda: progress.advance(fitted),
             stored=directory / "experts",
         )
-        (directory / EXPERTS).write_bytes(storage.to_bytes(experts))
-        with path.with_suffix(".new").open("wb") as file:
-            np.savez_compressed(file, **vars(made))
-        path.with_suffix(".new").replace(path)
+        write_whole(directory / EXPERTS, storage.to_bytes(experts))
+        content = io.BytesIO()
+        np.savez_compressed(content, **vars(made))
+        write_whole(path, content.getvalue())
     with np.load(path, allow_pickle=False) as stored:
         return HeldOut(**stored)
 
