@@ -40,15 +40,15 @@ train: $(VENV)/.dev  ## train the default checkpoint on this CPU (resumes; needs
 
 train-gpu: $(VENV)/.dev  ## the same recipe on a CUDA device, larger batches and more steps
 	$(BIN)/python -m model.training --directory $(RUN)-gpu --steps 20000 --trees-per-batch 48 \
-	  --device cuda --install model/checkpoints/default
+	  --size medium --device cuda --install model/checkpoints/default
 
 seeds: train  ## two more trainings that differ by their seed, for the benchmark's deviations
 	$(foreach seed,2 3,$(TRAIN) --directory $(RUN)-seed$(seed) --prepared $(RUN) --seed $(seed) &&) true
 
-frontier: train  ## smaller and larger decoders, and docs/frontier.json: error and latency of each
-	$(foreach size,small large,$(TRAIN) --directory $(RUN)-$(size) --prepared $(RUN) --size $(size) &&) true
-	$(BIN)/python -m model.evaluation.frontier --checkpoint default=$(RUN)/checkpoint \
-	  --checkpoint small=$(RUN)-small/checkpoint --checkpoint large=$(RUN)-large/checkpoint
+frontier: train  ## larger decoders, and docs/frontier.json: error and latency of each
+	$(foreach size,medium large,$(TRAIN) --directory $(RUN)-$(size) --prepared $(RUN) --size $(size) &&) true
+	$(BIN)/python -m model.evaluation.frontier --checkpoint small=$(RUN)/checkpoint \
+	  --checkpoint medium=$(RUN)-medium/checkpoint --checkpoint large=$(RUN)-large/checkpoint
 
 benchmark: $(VENV)/.dev  ## measure CHECKPOINTS beside the baselines: docs/benchmark.md (needs the corpus)
 	$(BIN)/jobcast evaluate $(CHECKPOINTS:%=--checkpoint %)

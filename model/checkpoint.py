@@ -26,7 +26,7 @@ from model.prompt import Prompt, PromptEncoder, Standing
 from model.targets import Target
 from model.text import TEXT_VERSION
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST = "jobcast.json"
 SEEN = "seen.bin"
 EXPERTS = "experts.npz"

@@ -17,18 +17,18 @@ from transformers.utils import logging
 class Shape:
     """Size of a decoder trained from scratch."""
 
-    hidden: int = 256
-    layers: int = 4
+    hidden: int = 128
+    layers: int = 3
     heads: int = 4
     key_value_heads: int = 2
-    feed_forward: int = 640
+    feed_forward: int = 320
     longest_prompt: int = 2048
 
 
 #: The shapes on the frontier of accuracy and latency that docs/benchmark.md draws.
 SIZES = {
-    "small": Shape(hidden=128, layers=3, heads=4, feed_forward=320),
-    "default": Shape(),
+    "small": Shape(),
+    "medium": Shape(hidden=256, layers=4, feed_forward=640),
     "large": Shape(hidden=384, layers=4, heads=6, feed_forward=960),
 }
 

@@ -1,15 +1,14 @@
-"""The embedded engine: transformers' decoder in process, one prefill and a few batched steps per batch of queries.
+"""The embedded engine: one prefill and a few narrow steps per batch of queries, in process.
 
     prefill   prompt, then one token per target; targets see the prompt and not each other -> exponent distributions
     step k    the distinct prefixes of k number tokens that the wanted quantiles need      -> next distributions
 
-All targets and quantiles of a query are rows of the same steps (`model.decoding`), so their number costs next to
-nothing: the steps are as many as mantissa tokens, and the floor is the prefill.
+All targets and quantiles of a query are rows of the same steps (`model.decoding.Descent`), so their number costs next
+to nothing: the steps are as many as mantissa tokens, and the floor is the prefill.
 """
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,43 +16,14 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from model.decoder import fastest_dtype, hidden_states, load_decoder, number_logits
-from model.decoding import Walk, quantile_walk
+from model.decoder import fastest_dtype, load_decoder
+from model.decoding import Descent
 from model.engines.base import Forecast, Query
-from model.engines.tree_cache import TreeCache
+from model.engines.packed import PackedDecoder, Sequences, Tails
 from model.errors import EngineUnavailable
-from model.numbers import Prefix
 from model.prompt import PromptEncoder
 
-#: Prompts of a batch are padded to the longest: beyond this ratio a batch is split by length.
-_LENGTH_RATIO = 2.0
-
-
-@dataclass
-class _Row:
-    """One (query, target): its walk, and where in the query's sequence each known prefix was put."""
-
-    query: int
-    target: str
-    ask: int
-    #: What the decoded answers are multiplied with.
-    scale: float
-    prompt_length: int
-    walk: Walk[tuple[float, ...]]
-    wanted: list[Prefix] = field(default_factory=list)
-    slots: dict[Prefix, int] = field(default_factory=dict)
-    result: tuple[float, ...] | None = None
-
-    def advance(self, logits: list[NDArray[np.float32]] | None) -> None:
-        """Send the walk its logits (None: start it); keeps what it wants next, or its result."""
-        try:
-            self.wanted = next(self.walk) if logits is None else self.walk.send(logits)
-        except StopIteration as end:
-            self.wanted, self.result = [], end.value
-
-    def ancestors(self, prefix: Prefix) -> list[int]:
-        """Slots of the target token and of the number tokens before the prefix's last."""
-        return [self.slots[prefix[:length]] for length in range(len(prefix))]
+Places = NDArray[np.int64]
 
 
 class TorchEngine:
@@ -71,7 +41,10 @@ class TorchEngine:
         self._path, self._encoder = Path(path), encoder
         self._dtype, self._device = dtype or fastest_dtype(), torch.device(device)
         self._threads = threads
-        self._model: PreTrainedModel | None = None
+        self._decoder: PackedDecoder | None = None
+        first, _ = encoder.number_rows
+        self._symbols = [np.array(ids) for ids in encoder.symbol_ids]
+        self._columns = [ids - first for ids in self._symbols]
 
     def start(self) -> None:
         """Load the weights and answer one query, so that the first client does not pay for lazy set-up."""
@@ -82,132 +55,114 @@ class TorchEngine:
         for length in (64, self._encoder.token_budget):
             self.predict([Query((1,) * length, targets, (0.1, 0.5, 0.9))])
 
+    @torch.inference_mode()
     def use(self, model: PreTrainedModel) -> None:
-        """Serve a model that is already in memory (training's own evaluation)."""
-        self._model = model.to(self._device).eval()  # type: ignore[arg-type]
+        """Serve a model that is already in memory, with the weights that it has now."""
+        self._decoder = PackedDecoder(model.to(self._device).eval())  # type: ignore[arg-type]
 
     def health(self) -> bool:
-        return self._model is not None
+        return self._decoder is not None
 
     def close(self) -> None:
-        self._model = None
-
-    def predict(self, queries: Sequence[Query]) -> list[Forecast]:
-        """Exact quantiles of every query; queries of like length share a batch."""
-        if self._model is None:
-            raise EngineUnavailable("the engine is not running")
-        answers: dict[int, Forecast] = {}
-        order = sorted(range(len(queries)), key=lambda i: len(queries[i].prompt))
-        while order:
-            longest = max(len(queries[order[0]].prompt), 64) * _LENGTH_RATIO
-            group = [i for i in order if len(queries[i].prompt) <= longest]
-            order = order[len(group) :]
-            forecasts = self._predict_batch(self._model, [queries[i] for i in group])
-            answers.update(zip(group, forecasts, strict=True))
-        return [answers[i] for i in range(len(queries))]
+        self._decoder = None
 
     @torch.inference_mode()
-    def _predict_batch(self, model: PreTrainedModel, queries: Sequence[Query]) -> list[Forecast]:
+    def predict(self, queries: Sequence[Query]) -> list[Forecast]:
+        """Exact quantiles of every query, all in one batch."""
+        if self._decoder is None:
+            raise EngineUnavailable("the engine is not running")
+        if not queries:
+            return []
         started = time.perf_counter()
-        code = self._encoder.code
-        prompts = [[*query.prompt, *self._encoder.given_ids(query.given)] for query in queries]
-        estimates = [self._encoder.estimates(query.prompt) for query in queries]
-        rows = [
-            _Row(
-                i,
-                target,
-                *self._encoder.ask(target, estimates[i]),
-                len(prompts[i]),
-                quantile_walk(code, query.quantiles),
-            )
-            for i, query in enumerate(queries)
-            for target in query.targets
-        ]
-        width = max(map(len, prompts)) + max(len(query.targets) for query in queries)
-        widest = max(len(q.targets) * len(q.quantiles) for q in queries)
-        cache = TreeCache(model.config.num_hidden_layers, width + widest * (code.length - 1))
-
-        tokens = torch.zeros(len(queries), width, dtype=torch.long)
-        visible = torch.ones(width, width, dtype=torch.bool).tril().repeat(len(queries), 1, 1)
-        positions = torch.arange(width).repeat(len(queries), 1)
-        for i, prompt in enumerate(prompts):
-            tokens[i, : len(prompt)] = torch.tensor(prompt)
-        filled = [len(prompt) for prompt in prompts]
-        for row in rows:
-            slot = filled[row.query]
-            filled[row.query] += 1
-            tokens[row.query, slot] = row.ask
-            positions[row.query, slot] = row.prompt_length
-            visible[row.query, slot, row.prompt_length : slot] = False
-            row.slots[()] = slot
-            row.advance(None)
-        states = self._run(model, tokens, positions, visible, cache)
-        self._answer(model, rows, states, offset=0)
+        batch = _Batch(queries, self._encoder)
+        descent = batch.descent
+        descent.advance(self._scored(self._prefilled(self._decoder, batch), batch))
         prefilled = time.perf_counter()
-
-        while any(row.wanted for row in rows):
-            offset = cache.get_seq_length()
-            width = self._place(rows, offset)
-            tokens, positions, visible = self._step_inputs(rows, len(queries), offset, width)
-            self._answer(model, rows, self._run(model, tokens, positions, visible, cache), offset)
+        while not descent.done:
+            batch.place(descent.rows, descent.parents)
+            ids = self._symbols[descent.position - 1][descent.symbols]
+            states = self._decoder.step(self._tails(batch, ids, descent.position), batch.kept)
+            descent.advance(self._scored(states, batch))
         done = time.perf_counter()
+        return [
+            Forecast(values, prefilled - started, done - prefilled, len(queries)) for values in batch.values()
+        ]
 
-        values: list[dict[str, tuple[float, ...]]] = [{} for _ in queries]
-        for row in rows:
-            assert row.result is not None
-            values[row.query][row.target] = tuple(row.scale * value for value in row.result)
-        return [Forecast(v, prefilled - started, done - prefilled, len(queries)) for v in values]
+    def _prefilled(self, decoder: PackedDecoder, batch: "_Batch") -> torch.Tensor:
+        tokens = torch.tensor([token for prompt in batch.prompts for token in prompt], device=self._device)
+        return decoder.prefill(tokens, self._tails(batch, batch.asks, 0), batch.kept)
 
-    def _place(self, rows: Sequence[_Row], offset: int) -> int:
-        """Give every wanted prefix a slot of its query's sequence; returns the width of the step."""
-        used: dict[int, int] = {}
-        for row in rows:
-            for prefix in row.wanted:
-                row.slots[prefix] = offset + used.get(row.query, 0)
-                used[row.query] = used.get(row.query, 0) + 1
-        return max(used.values())
+    def _tails(self, batch: "_Batch", ids: Places, depth: int) -> Tails:
+        """The rows that were placed last; ids: one per node; depth: number tokens of each."""
+        assert self._decoder is not None
+        queries, lines = batch.queries_of_nodes, batch.lines
+        rows = int(lines.max()) + 1
+        tokens = np.zeros((len(batch.prompts), rows), dtype=np.int64)
+        tokens[queries, lines] = ids
+        positions = np.repeat(batch.lengths[:, None] + depth, rows, axis=1)
+        base, seen = batch.kept.base, batch.seen
+        visible = np.zeros((len(batch.prompts), rows, base + seen.shape[1]), dtype=bool)
+        visible[:, :, :base] = np.arange(base) < batch.lengths[:, None, None]
+        visible[queries, lines, base:] = seen
+        mask = torch.zeros(visible.shape, dtype=self._decoder.dtype)
+        mask.masked_fill_(torch.from_numpy(~visible), torch.finfo(mask.dtype).min)
+        return Tails(
+            torch.from_numpy(tokens).to(self._device),
+            torch.from_numpy(positions).to(self._device),
+            mask[:, None].to(self._device),
+        )
 
-    def _step_inputs(
-        self, rows: Sequence[_Row], batch: int, offset: int, width: int
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        tokens = torch.zeros(batch, width, dtype=torch.long)
-        positions = torch.zeros(batch, width, dtype=torch.long)
-        visible = torch.zeros(batch, width, offset + width, dtype=torch.bool)
-        visible[:, torch.arange(width), offset + torch.arange(width)] = True
-        for row in rows:
-            for prefix in row.wanted:
-                slot = row.slots[prefix]
-                line = slot - offset
-                tokens[row.query, line] = self._encoder.symbol_ids[len(prefix) - 1][prefix[-1]]
-                positions[row.query, line] = row.prompt_length + len(prefix)
-                visible[row.query, line, : row.prompt_length] = True
-                visible[row.query, line, row.ancestors(prefix)] = True
-        return tokens, positions, visible
+    def _scored(self, states: torch.Tensor, batch: "_Batch") -> NDArray[np.float32]:
+        """Logits of the nodes that were placed last [nodes, alphabet]: number rows of the output layer only."""
+        assert self._decoder is not None
+        picked = states[batch.queries_of_nodes, batch.lines]
+        logits = self._decoder.number_logits(picked, self._encoder.number_rows).float().cpu().numpy()
+        found: NDArray[np.float32] = logits[:, self._columns[batch.descent.position]]
+        return found
 
-    def _run(
-        self,
-        model: PreTrainedModel,
-        tokens: torch.Tensor,
-        positions: torch.Tensor,
-        visible: torch.Tensor,
-        cache: TreeCache,
-    ) -> torch.Tensor:
-        mask = torch.zeros(visible.shape, dtype=model.dtype)
-        mask.masked_fill_(~visible, torch.finfo(model.dtype).min)
-        device = self._device
-        return hidden_states(model, tokens.to(device), positions.to(device), mask[:, None].to(device), cache)
 
-    def _answer(
-        self, model: PreTrainedModel, rows: Sequence[_Row], states: torch.Tensor, offset: int
-    ) -> None:
-        """Score the wanted prefixes and send each walk its logits."""
-        wanted = [(row, prefix) for row in rows for prefix in row.wanted]
-        queries = torch.tensor([row.query for row, _ in wanted], device=self._device)
-        slots = torch.tensor([row.slots[prefix] - offset for row, prefix in wanted], device=self._device)
-        first, end = self._encoder.number_rows
-        logits = number_logits(model, states[queries, slots], (first, end)).float().cpu().numpy()
-        lines = iter(logits)
-        for row in rows:
-            if row.wanted:
-                columns = np.array(self._encoder.symbol_ids[len(row.wanted[0])]) - first
-                row.advance([next(lines)[columns] for _ in row.wanted])
+class _Batch:
+    """Queries on their way through the decoder: what is asked, and where each node of their descent stands."""
+
+    def __init__(self, queries: Sequence[Query], encoder: PromptEncoder) -> None:
+        self._queries = queries
+        self.prompts = [[*query.prompt, *encoder.given_ids(query.given)] for query in queries]
+        self.lengths = np.array([len(prompt) for prompt in self.prompts])
+        asked = [(i, target) for i, query in enumerate(queries) for target in query.targets]
+        estimates = [encoder.estimates(query.prompt) for query in queries]
+        asks = [encoder.ask(target, estimates[i]) for i, target in asked]
+        #: Per row (a target of a query): the token that asks for it.
+        self.asks = np.array([token for token, _ in asks])
+        self._scales = [scale for _, scale in asks]
+        self._of_rows = np.array([i for i, _ in asked])
+        walks = [(row, tau) for row, (i, _) in enumerate(asked) for tau in queries[i].quantiles]
+        self.descent = Descent(encoder.code, [row for row, _ in walks], [tau for _, tau in walks])
+        widest = max(
+            len(query.targets) * (1 + len(query.quantiles) * (encoder.code.length - 1)) for query in queries
+        )
+        self.kept = Sequences(self.lengths.tolist(), widest)
+        #: Per node: which rows behind the prompt it sees, its own among them.
+        self.seen = np.zeros((len(asked), 0), dtype=bool)
+        self.place(self.descent.rows, np.arange(len(asked)))
+
+    def place(self, rows: Places, parents: Places) -> None:
+        """Give the nodes of a position (their rows, and the nodes before them) the next lines of their query."""
+        self.queries_of_nodes = self._of_rows[rows]
+        # Nodes are sorted by row, rows by query: a node's line is its distance from the first of its query.
+        first = np.searchsorted(self.queries_of_nodes, self.queries_of_nodes)
+        self.lines = np.arange(len(rows)) - first
+        own = np.zeros((len(rows), int(self.lines.max()) + 1), dtype=bool)
+        own[np.arange(len(rows)), self.lines] = True
+        self.seen = np.hstack([self.seen[parents], own])
+
+    def values(self) -> list[dict[str, tuple[float, ...]]]:
+        """Per query: target -> its quantiles in the target's unit."""
+        values = iter(self.descent.values().tolist())
+        scales = iter(self._scales)
+        return [
+            {
+                target: tuple(scale * next(values) for _ in query.quantiles)
+                for target, scale in zip(query.targets, scales, strict=False)
+            }
+            for query in self._queries
+        ]

@@ -33,14 +33,14 @@ class Encodings:
     tables: tuple[KeyTable, ...]
     targets: int
 
-    def rows(self, keys: NDArray[np.uint32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Keys [jobs, columns] -> encodings [jobs, E], and familiarity [jobs], 0 .. LEVELS."""
+    def rows(self, keys: NDArray[np.uint32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Keys [jobs, columns] -> encodings [jobs, E], and which of the keys past jobs had [jobs, columns]."""
         stored, means, counts = self._joined
         wanted = _with_column(keys)
         place = np.minimum(np.searchsorted(stored, wanted), len(stored) - 1)
         known = stored[place] == wanted
         found = np.where(known, counts[place], 0)
-        return _assembled(np.where(known[..., None], means[place], np.nan), found), _familiarity(found)
+        return _assembled(np.where(known[..., None], means[place], np.nan), found), found > 0
 
     @cached_property
     def _joined(self) -> tuple[NDArray[np.uint64], NDArray[np.float16], NDArray[np.uint16]]:
@@ -84,7 +84,7 @@ def fit_encodings(keys: NDArray[np.uint32], truth: NDArray[np.float64]) -> Encod
 
 def held_out_rows(
     keys: NDArray[np.uint32], truth: NDArray[np.float64], folds: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """As `Encodings.rows`, for the very jobs it is fitted on: each is told of the jobs of other folds only."""
     means, counts = [], []
     for column in range(keys.shape[1]):
@@ -98,7 +98,7 @@ def held_out_rows(
         means.append(mean.astype(np.float16))
         counts.append(jobs)
     told = np.stack(counts, axis=1)
-    return _assembled(np.stack(means, axis=1), told), _familiarity(told)
+    return _assembled(np.stack(means, axis=1), told), told > 0
 
 
 def _sums(
@@ -121,6 +121,6 @@ def _assembled(means: NDArray[np.floating[Any]], counts: NDArray[np.integer[Any]
     return np.hstack([means.reshape(len(means), -1), logs]).astype(np.float32)
 
 
-def _familiarity(counts: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """How many of the joint keys were met before."""
-    return np.asarray((counts[:, -LEVELS:] > 0).sum(axis=1), dtype=np.int64)
+def familiarity_of(met: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Which keys past jobs had [jobs, columns] -> how many of the joint ones [jobs], 0 .. LEVELS."""
+    return np.asarray(met[:, -LEVELS:].sum(axis=1), dtype=np.int64)

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from model.evidence.categories import Categories
 from model.evidence.columns import Columns
 from model.evidence.dialect import Dialects
-from model.evidence.encodings import Encodings
+from model.evidence.encodings import Encodings, familiarity_of
 from model.evidence.facts import Facts, facts_of
 from model.evidence.history import Blend, median_of_three, past_of
 from model.evidence.linear import Linear, places_of
 from model.evidence.mix import Mix
 from model.evidence.neighbours import Neighbours
+from model.evidence.strangeness import Strangeness
 from model.evidence.trees import Trees
 from model.evidence.words import Words
 from model.jobs.job import Job, Scope
@@ -70,6 +71,7 @@ class Expert:
     basis: Basis
     encodings: Encodings
     trees: Trees
+    strangeness: Strangeness
     mix: Mix
     by_history: Mapping[int, Blend] = field(default_factory=dict)
 
@@ -79,12 +81,13 @@ class Expert:
         words, keys = columns.words([facts]), columns.keys([facts])
         values = columns.values([facts], words)
         codes = self.basis.categories.codes(keys)
-        encoded, familiarity = self.encodings.rows(keys)
+        encoded, met = self.encodings.rows(keys)
         first = self.basis.first(words, values[:, : len(columns.numbers)], codes)
         row = np.concatenate([part[0] for part in (values, encoded, codes, told(first))])
         grown = self.trees.predict(row, len(GROWN) * targets).reshape(len(GROWN), targets)
         answers = members(first, grown.T[None])
-        return self.mix(answers, familiarity)[0], int(familiarity[0])
+        familiarity = familiarity_of(met)
+        return self.mix(answers, familiarity, self.strangeness(met))[0], int(familiarity[0])
 
     def advise(self, job: Job, facts: Facts, targets: Sequence[str]) -> Evidence:
         """The evidence for a job and its history."""

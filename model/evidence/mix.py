@@ -1,4 +1,4 @@
-"""How much each member of an expert counts, by how familiar the job is."""
+"""How much each member of an expert counts: by how familiar the job is, and how likely its group is new."""
 
 from dataclasses import dataclass
 
@@ -17,37 +17,50 @@ _FEWEST = 80
 
 @dataclass(frozen=True)
 class Mix:
-    """weights: [LEVELS + 1, targets, members] each familiarity's and target's sum is one (or zero: no member)."""
+    """known, new: [LEVELS + 1, targets, members] for jobs of known groups and of new ones, by familiarity.
 
-    weights: NDArray[np.float32]
+    Each sum over the members is one (or zero: no member).
+    """
+
+    known: NDArray[np.float32]
+    new: NDArray[np.float32]
 
     @property
     def used(self) -> NDArray[np.bool_]:
         """[targets, members]: whether a member counts anywhere."""
-        return np.asarray((self.weights > 0).any(axis=0))
+        return np.asarray(((self.known > 0) | (self.new > 0)).any(axis=0))
 
-    def __call__(self, answers: NDArray[np.float64], familiarity: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Answers [n, targets, members] in ln (NaN: none), familiarity [n] -> [n, targets]; NaN where nobody answers.
+    def __call__(
+        self,
+        answers: NDArray[np.float64],
+        familiarity: NDArray[np.int64],
+        strangeness: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Answers [n, targets, members] in ln (NaN: none) -> [n, targets]; NaN where nobody answers.
 
-        The weight of a member that does not answer goes to those that do.
+        familiarity: [n]; strangeness: [n] probability of a new group. The weight of a member that does not answer goes
+        to those that do.
         """
+        share = strangeness[:, None, None]
+        told = (1.0 - share) * self.known[familiarity] + share * self.new[familiarity]
         given = np.isfinite(answers)
-        weights = np.where(given, self.weights[familiarity], 0.0)
+        weights = np.where(given, told, 0.0)
         total = weights.sum(axis=-1)
         summed = (weights * np.where(given, answers, 0.0)).sum(axis=-1)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(np.where(total > 0, summed / total, np.nan))
 
 
-def fit_mix(
+def fit_weights(
     answers: NDArray[np.float64],
     truth: NDArray[np.float64],
     familiarity: NDArray[np.int64],
     weight: NDArray[np.float64],
-) -> Mix:
-    """Weights of the least mean abs ln error: answers [n, targets, members], truth [n, targets], weight [n] of a job.
+) -> NDArray[np.float32]:
+    """[LEVELS + 1, targets, members] of the least mean abs ln error; zero for a target that was never measured.
 
-    Found by adding one member after the other, the same one as often as it helps: few enough choices not to fit noise.
+    answers: [n, targets, members]; truth: [n, targets]; weight: [n] of a job. Found by adding one member after the
+    other, the same one as often as it helps: few enough choices not to fit noise.
     """
     targets, members = answers.shape[1:]
     found = np.zeros((LEVELS + 1, targets, members), dtype=np.float32)
@@ -62,7 +75,7 @@ def fit_mix(
             inside = met == level
             enough = inside.sum() >= _FEWEST
             found[level, target] = _greedy(said[inside], own[inside], heavy[inside]) if enough else usual
-    return Mix(found)
+    return found
 
 
 def _greedy(

@@ -19,6 +19,7 @@ from model.evidence.history import SHAPE, Blend
 from model.evidence.linear import Linear
 from model.evidence.mix import Mix
 from model.evidence.neighbours import Neighbours
+from model.evidence.strangeness import Strangeness
 from model.evidence.trees import Trees
 
 _HEADER = "header"
@@ -95,7 +96,8 @@ def _put_expert(arrays: Arrays, place: str, expert: Expert) -> dict[str, Any]:
     arrays[f"{place}/categories"] = np.concatenate([np.empty(0, np.uint32), *basis.categories.keys])
     for part in ("keys", "means", "counts"):
         arrays[f"{place}/encodings/{part}"] = np.concatenate([getattr(t, part) for t in tables])
-    models = {"linear": basis.linear, "plain": basis.plain, "trees": expert.trees, "mix": expert.mix}
+    models = {"linear": basis.linear, "plain": basis.plain, "trees": expert.trees}
+    models |= {"strangeness": expert.strangeness, "mix": expert.mix}
     if basis.neighbours:
         models["neighbours"] = basis.neighbours
     for name, model in models.items():
@@ -136,9 +138,13 @@ def _expert(
     }
     _require(all(blend.weights.shape == SHAPE for blend in by_history.values()), "weights of histories")
     mix = _take(stored, f"{place}/mix", Mix)
-    _require(mix.weights.shape == (LEVELS + 1, targets, len(MEMBERS)), "weights of members")
+    shape = (LEVELS + 1, targets, len(MEMBERS))
+    _require(mix.known.shape == shape == mix.new.shape, "weights of members")
+    strangeness = _take(stored, f"{place}/strangeness", Strangeness)
+    _require(strangeness.weights.shape == (len(tables) + 1,), "strangeness of other keys")
     trees = _take(stored, f"{place}/trees", Trees).checked(width, targets * len(GROWN))
-    return Expert(Basis(columns, categories, linear, plain, neighbours), encodings, trees, mix, by_history)
+    basis = Basis(columns, categories, linear, plain, neighbours)
+    return Expert(basis, encodings, trees, strangeness, mix, by_history)
 
 
 def _check_neighbours(neighbours: Neighbours, buckets: int, targets: int) -> None:

@@ -61,7 +61,7 @@ def main(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the layers; needs a C++ compiler, saves a third.")
     ] = False,
-    size: Annotated[str, typer.Option(help=f"From scratch: {', '.join(SIZES)}.")] = "default",
+    size: Annotated[str, typer.Option(help=f"From scratch: {', '.join(SIZES)}.")] = "small",
     fsdp: Annotated[bool, typer.Option(help="Spread weights over the processes.")] = False,
     prepared: Annotated[
         Path | None, typer.Option(help="Take tokenizer, experts and examples from this run's directory.")

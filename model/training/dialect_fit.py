@@ -14,13 +14,21 @@ from numpy.typing import NDArray
 
 from model.evidence.categories import Categories, fit_categories
 from model.evidence.columns import PLACES, Columns, fit_columns
-from model.evidence.encodings import Encodings, centered, encoded_width, fit_encodings, held_out_rows
+from model.evidence.encodings import (
+    Encodings,
+    centered,
+    encoded_width,
+    familiarity_of,
+    fit_encodings,
+    held_out_rows,
+)
 from model.evidence.expert import FIRST, GROWN, MEMBERS, Basis, Expert, members, told
 from model.evidence.facts import WORD_BUCKETS, Facts
 from model.evidence.history import SHOWN, Blend, fit_blend, ln, past_of
 from model.evidence.linear import fit_linear, places_of
-from model.evidence.mix import Mix, fit_mix
+from model.evidence.mix import Mix, fit_weights
 from model.evidence.neighbours import Neighbours, fit_neighbours
+from model.evidence.strangeness import Strangeness, fit_strangeness
 from model.evidence.trees import Fitted, Trees, from_lightgbm
 from model.evidence.words import Words
 from model.training.corpus import Histories, Record
@@ -28,7 +36,11 @@ from model.training.files import write_whole
 from model.training.growing import FEWEST, EvidenceSettings, Layout, Places, Rows, Truth, added, grow
 from model.training.held_out import nothing_held_out
 
+#: Folds of works, and of groups where there are many of them.
 FOLDS = 3
+#: With fewer groups than that each fold holds one or a few: what remains should tell of the held-out ones about as much
+#: as all groups tell of a new one.
+_FEW_GROUPS, _MOST_FOLDS = 30, 8
 #: Ridge penalties with and without words.
 _ALPHA, _PLAIN_ALPHA = 0.1, 0.03
 #: So many later records have half of the say that any number of them would have.
@@ -41,30 +53,31 @@ _WORTH = 1.2
 class Fits:
     """What takes long, before anything is weighed: n train records, m later ones (val), T targets.
 
-    answers: [2, n, T, MEMBERS] of the train records, by those who know the other folds of each cut alone; familiarity:
-    [2, n]. later: [m, T, MEMBERS], later_familiarity: [m], by the members that serve.
+    answers: [2, n, T, MEMBERS] of the train records, by those who know the other folds of each cut (works, groups)
+    alone; met: [2, n, keys] which of a record's keys they know. later: [m, T, MEMBERS], later_met: [m, keys], by the
+    members that serve.
     """
 
     basis: Basis
     encodings: Encodings
     trees: Trees
     answers: NDArray[np.float64]
-    familiarity: Places
+    met: NDArray[np.bool_]
     later: NDArray[np.float64]
-    later_familiarity: Places
+    later_met: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class _Cut:
     """The train records in folds, and what each row looks like to those who know the other folds alone.
 
-    folds: [n]. rows: [n, all columns]. first: [n, targets, FIRST]. familiarity: [n].
+    folds: [n]. rows: [n, all columns]. first: [n, targets, FIRST]. met: [n, keys].
     """
 
     folds: Places
     rows: Rows
     first: NDArray[np.float64]
-    familiarity: Places
+    met: NDArray[np.bool_]
 
 
 class DialectFit:
@@ -125,29 +138,36 @@ class DialectFit:
         basis = self._basis(train)
         encodings = fit_encodings(self._keys[train], centered(self._truth[train]))
         grown = self._grow(cuts, [np.arange(len(train))] * 2, train)
-        said, met = np.empty((0, *answers.shape[2:])), np.empty(0, dtype=np.int64)
+        said, met = np.empty((0, *answers.shape[2:])), np.empty((0, self._keys.shape[1]), dtype=bool)
         if len(later):
             encoded, met = encodings.rows(self._keys[later])
             first = self._first(basis, later)
             said = members(first, self._added(grown, self._rows(later, encoded, self._codes[later], first)))
-        familiarity = np.stack([cut.familiarity for cut in cuts])
-        return Fits(basis, encodings, from_lightgbm(grown), answers, familiarity, said, met)
+        known = np.stack([cut.met for cut in cuts])
+        return Fits(basis, encodings, from_lightgbm(grown), answers, known, said, met)
 
     def weighed(self, fits: Fits) -> Expert:
         """The expert that its members make together; fills `held_out`."""
         train, later = np.flatnonzero(self._train), np.flatnonzero(~self._train)
-        mix = self._mix(fits, train, later)
+        strangeness, mix = self._weighers(fits, train, later)
+
+        def mixed(answers: NDArray[np.float64], met: NDArray[np.bool_]) -> tuple[NDArray[np.float64], Places]:
+            familiarity = familiarity_of(met)
+            return mix(answers, familiarity, strangeness(met)), familiarity
+
         held = self.held_out
-        held.known[train], held.unknown[train] = (
-            mix(said, met) for said, met in zip(fits.answers, fits.familiarity, strict=True)
+        held.known[train], held.known_familiarity[train] = mixed(fits.answers[0], fits.met[0])
+        held.unknown[train], held.unknown_familiarity[train] = mixed(fits.answers[1], fits.met[1])
+        held.known[later], held.known_familiarity[later] = mixed(fits.later, fits.later_met)
+        held.unknown[later], held.unknown_familiarity[later] = (
+            held.known[later],
+            held.known_familiarity[later],
         )
-        held.known_familiarity[train], held.unknown_familiarity[train] = fits.familiarity
-        held.known[later] = held.unknown[later] = mix(fits.later, fits.later_familiarity)
-        held.known_familiarity[later] = held.unknown_familiarity[later] = fits.later_familiarity
         # Trees that nobody listens to are not stored.
         target, member = np.nonzero(mix.used[:, len(FIRST) :])
         trees = fits.trees.only((member * len(self._targets) + target).tolist())
-        return Expert(fits.basis, fits.encodings, trees, mix, self._fit_history(train, later))
+        by_history = self._fit_history(train, later)
+        return Expert(fits.basis, fits.encodings, trees, strangeness, mix, by_history)
 
     def _read(self, train: Places) -> None:
         """Columns, and what every record looks like in them; records that share their facts are read once."""
@@ -178,25 +198,26 @@ class DialectFit:
         return np.hstack([self._values[records], encoded, codes, told(first)])
 
     def _folds(self, train: Places) -> tuple[Places, Places]:
-        """By works, and by groups."""
+        """By works, and by groups: one group a fold where there are few, as a new one is met."""
         works = np.array([_work(self._records[row], self._facts[row]) % FOLDS for row in train])
         sizes = Counter(self._records[row].group for row in train)
-        order = {group: place % FOLDS for place, (group, _) in enumerate(sizes.most_common())}
+        folds = FOLDS if len(sizes) > _FEW_GROUPS else min(len(sizes), _MOST_FOLDS)
+        order = {group: place % folds for place, (group, _) in enumerate(sizes.most_common())}
         groups = np.array([order[self._records[row].group] for row in train])
         return works, groups
 
     def _cut(self, train: Places, folds: Places) -> _Cut:
         targets, strings = len(self._targets), len(self._columns.strings)
-        encoded, familiarity = held_out_rows(self._keys[train], centered(self._truth[train]), folds)
+        encoded, met = held_out_rows(self._keys[train], centered(self._truth[train]), folds)
         # A value that no other fold has is as strange as one that was never seen.
         means = encoded[:, : strings * targets].reshape(len(train), strings, targets)
         codes = np.where(np.isnan(means).all(axis=2), np.nan, self._codes[train]).astype(np.float32)
         first = np.full((len(train), targets, len(FIRST)), np.nan)
-        for fold in range(FOLDS):
+        for fold in np.unique(folds).tolist():
             held = folds == fold
-            if held.any() and not held.all():  # one group alone: nothing else tells of it
+            if not held.all():  # one group alone: nothing else tells of it
                 first[held] = self._first(self._basis(train[~held]), train[held])
-        return _Cut(folds, self._rows(train, encoded, codes, first), first, familiarity)
+        return _Cut(folds, self._rows(train, encoded, codes, first), first, met)
 
     def _basis(self, records: Places) -> Basis:
         """What answers first, fitted on some of the records."""
@@ -274,9 +295,9 @@ class DialectFit:
     def _answers(self, cut: _Cut, cuts: Sequence[_Cut], train: Places) -> NDArray[np.float64]:
         """[n, targets, MEMBERS]: every train record as those answer who know the cut's other folds alone."""
         found = np.full((len(train), len(self._targets), len(MEMBERS)), np.nan)
-        for fold in range(FOLDS):
+        for fold in np.unique(cut.folds).tolist():
             held, others = np.flatnonzero(cut.folds == fold), np.flatnonzero(cut.folds != fold)
-            if len(held) and len(others):
+            if len(others):
                 grown = self._grow(cuts, [others] * len(cuts), train, held_out=True)
                 found[held] = members(cut.first[held], self._added(grown, cut.rows[held]))
         return found
@@ -296,15 +317,20 @@ class DialectFit:
             new *= known.sum() / new.sum() * len(later) / (len(later) + _STEADY)
         return known, new
 
-    def _mix(self, fits: Fits, train: Places, later: Places) -> Mix:
-        """Weights of the members, for the records of both cuts and those that come later."""
-        known, new = self._weights(train, later)
-        return fit_mix(
-            np.concatenate([*fits.answers, fits.later]),
-            np.concatenate([np.tile(self._truth[train], (len(fits.answers), 1)), self._truth[later]]),
-            np.concatenate([*fits.familiarity, fits.later_familiarity]),
-            np.concatenate([np.tile(known, len(fits.answers)), new]),
+    def _weighers(self, fits: Fits, train: Places, later: Places) -> tuple[Strangeness, Mix]:
+        """Which jobs count as of a new group, and the members' weights for those of known groups and of new ones."""
+        heavy, new = self._weights(train, later)
+        truth = self._truth[train]
+        known = fit_weights(
+            np.concatenate([fits.answers[0], fits.later]),
+            np.concatenate([truth, self._truth[later]]),
+            familiarity_of(np.concatenate([fits.met[0], fits.later_met])),
+            np.concatenate([heavy, new]),
         )
+        if not np.isfinite(fits.answers[1]).any():  # a single group: none was ever new
+            return fit_strangeness(fits.met[0], fits.met[1][:0]), Mix(known, known)
+        strange = fit_weights(fits.answers[1], truth, familiarity_of(fits.met[1]), heavy)
+        return fit_strangeness(fits.met[0], fits.met[1]), Mix(known, strange)
 
     def _fit_history(self, train: Places, later: Places) -> dict[int, Blend]:
         """Per target, how past runs move an estimate; fills `informed`."""

@@ -23,7 +23,7 @@ from model.evidence import storage
 from model.evidence.categories import MOST, Categories, fit_categories
 from model.evidence.columns import LEVELS, Columns, fit_columns
 from model.evidence.dialect import Dialects, fit_dialects
-from model.evidence.encodings import centered, fit_encodings, held_out_rows
+from model.evidence.encodings import centered, familiarity_of, fit_encodings, held_out_rows
 from model.evidence.expert import (
     GROWN,
     MEMBERS,
@@ -39,8 +39,9 @@ from model.evidence.expert import (
 from model.evidence.facts import WORD_BUCKETS, Facts, facts_of, hashed, without_digits
 from model.evidence.history import SHAPE, Blend, Past, fit_blend, ln, median_of_three, past_of
 from model.evidence.linear import fit_linear, places_of
-from model.evidence.mix import Mix, fit_mix
+from model.evidence.mix import Mix, fit_weights
 from model.evidence.neighbours import fit_neighbours
+from model.evidence.strangeness import fit_strangeness
 from model.evidence.trees import Fitted, Trees, from_lightgbm
 from model.evidence.words import Words, joined, weighed
 from model.jobs import Outcome, read
@@ -326,24 +327,45 @@ def test_a_mix_prefers_who_errs_less_and_does_without_who_is_silent() -> None:
     # The first is right about familiar jobs, the second about strange ones, the third never answers.
     first, second = np.where(met[:, None] == 6, good, bad), np.where(met[:, None] == 6, bad, good)
     answers = np.stack([first, second, np.full_like(first, np.nan)], axis=2)
-    mix = fit_mix(answers, truth, met, np.ones(600))
-    assert mix.weights[6, 0].tolist() == pytest.approx([1, 0, 0])
-    assert mix.weights[0, 0].tolist() == pytest.approx([0, 1, 0])
-    assert mix.weights[3, 0].sum() == pytest.approx(1)  # nothing was seen of these: the weights of everything
-    np.testing.assert_allclose(mix(answers, met), good, atol=1e-6)
+    weights = fit_weights(answers, truth, met, np.ones(600))
+    assert weights[6, 0].tolist() == pytest.approx([1, 0, 0])
+    assert weights[0, 0].tolist() == pytest.approx([0, 1, 0])
+    assert weights[3, 0].sum() == pytest.approx(1)  # nothing was seen of these: the weights of everything
+    mix, known = Mix(weights, weights), np.zeros(600)
+    np.testing.assert_allclose(mix(answers, met, known), good, atol=1e-6)
     silent = answers.copy()
     silent[:, :, 0] = np.nan
-    assert np.isnan(mix(silent, met)[met == 6]).all()
-    np.testing.assert_allclose(mix(silent, met)[met == 0], good[met == 0], atol=1e-6)
+    assert np.isnan(mix(silent, met, known)[met == 6]).all()
+    np.testing.assert_allclose(mix(silent, met, known)[met == 0], good[met == 0], atol=1e-6)
+
+
+def test_the_more_likely_a_group_is_new_the_more_the_weights_of_new_groups_count() -> None:
+    weights = np.zeros((2, LEVELS + 1, 1, 2), dtype=np.float32)
+    weights[0, ..., 0] = weights[1, ..., 1] = 1
+    mix = Mix(*weights)
+    answers = np.array([[[1.0, 3.0]]] * 3)
+    said = mix(answers, np.zeros(3, dtype=np.int64), np.array([0.0, 0.25, 1.0]))
+    assert said[:, 0].tolist() == pytest.approx([1.0, 1.5, 3.0])
+    assert mix.used.tolist() == [[True, True]]
+
+
+def test_keys_tell_how_likely_a_group_is_new() -> None:
+    draw = np.random.default_rng(0)
+    known, new = draw.random((2, 200, 5)) < 0.5
+    known[:, 2], new[:, 2] = True, False  # only the third key tells
+    strangeness = fit_strangeness(known, new)
+    said = strangeness(np.concatenate([known, new]))
+    assert said[:200].max() < 0.1 < 0.9 < said[200:].min()
+    assert fit_strangeness(known, new[:0])(new).tolist() == [0.0] * 200
 
 
 def test_two_members_that_err_to_either_side_share_the_weight() -> None:
     truth = np.random.default_rng(0).normal(size=(200, 1))
     answers = np.stack([truth - 1, truth + 1], axis=2)
-    mix = fit_mix(answers, truth, np.zeros(200, dtype=np.int64), np.ones(200))
-    np.testing.assert_allclose(mix.weights[0, 0], [0.5, 0.5])
-    nothing = fit_mix(answers, np.full_like(truth, np.nan), np.zeros(200, dtype=np.int64), np.ones(200))
-    assert np.isnan(nothing(answers, np.zeros(200, dtype=np.int64))).all()
+    nobody = np.zeros(200, dtype=np.int64)
+    np.testing.assert_allclose(fit_weights(answers, truth, nobody, np.ones(200))[0, 0], [0.5, 0.5])
+    nothing = fit_weights(answers, np.full_like(truth, np.nan), nobody, np.ones(200))
+    assert np.isnan(Mix(nothing, nothing)(answers, nobody, np.zeros(200))).all()
 
 
 def test_the_residual_member_adds_to_the_plain_one() -> None:
@@ -403,7 +425,8 @@ def test_held_out_rows_tell_of_other_folds_alone(seed: int, jobs: int, folds: in
     keys = draw.integers(0, 4, (jobs, LEVELS + 1)).astype(np.uint32)
     truth = np.where(draw.random((jobs, 2)) < 0.3, np.nan, draw.normal(5, 3, (jobs, 2)))
     fold = draw.integers(0, folds, jobs)
-    rows, familiarity = held_out_rows(keys, truth, fold)
+    rows, met = held_out_rows(keys, truth, fold)
+    assert met.shape == keys.shape
     for own in range(jobs):
         others = fold != fold[own]
         expected: list[float] = []
@@ -417,11 +440,12 @@ def test_held_out_rows_tell_of_other_folds_alone(seed: int, jobs: int, folds: in
             counts.append(int(alike.sum()))
         expected += [round(math.log1p(count), 1) for count in counts[-LEVELS:]]
         np.testing.assert_allclose(rows[own], expected, rtol=2e-3, atol=2e-3)
-        assert familiarity[own] == sum(count > 0 for count in counts[-LEVELS:])
+        assert met[own].tolist() == [count > 0 for count in counts]
+        assert familiarity_of(met)[own] == sum(count > 0 for count in counts[-LEVELS:])
         if others.any():  # what a job is told in training is what it would be told by tables without its fold
-            stored, met = fit_encodings(keys[others], truth[others]).rows(keys[own : own + 1])
+            stored, told = fit_encodings(keys[others], truth[others]).rows(keys[own : own + 1])
             np.testing.assert_allclose(stored[0], rows[own], rtol=2e-3, atol=2e-3)
-            assert met[0] == familiarity[own]
+            assert told[0].tolist() == met[own].tolist()
 
 
 def test_an_own_value_never_changes_what_a_job_is_told() -> None:
@@ -439,13 +463,13 @@ def test_unknown_keys_are_missing_and_unfamiliar() -> None:
     keys = np.full((4, LEVELS), 5, dtype=np.uint32)
     encodings = fit_encodings(keys, np.array([[1.0], [3.0], [np.nan], [2.0]]))
     for strange in (0, 6, 2**32 - 1):
-        rows, familiarity = encodings.rows(np.full((1, LEVELS), strange, dtype=np.uint32))
+        rows, met = encodings.rows(np.full((1, LEVELS), strange, dtype=np.uint32))
         assert np.isnan(rows[0, :LEVELS]).all()
         assert (rows[0, LEVELS:] == 0).all()
-        assert familiarity[0] == 0
-    rows, familiarity = encodings.rows(keys[:1])
+        assert familiarity_of(met).tolist() == [0]
+    rows, met = encodings.rows(keys[:1])
     np.testing.assert_allclose(rows[0], [2.0] * LEVELS + [round(math.log(5), 1)] * LEVELS, rtol=1e-6)
-    assert familiarity[0] == LEVELS
+    assert familiarity_of(met).tolist() == [LEVELS]
 
 
 # Trees
@@ -677,7 +701,8 @@ def an_expert(*, with_history: bool = True, with_neighbours: bool = True) -> Exp
     followed = np.zeros(SHAPE, dtype=np.float32)
     followed[..., 1] = 0.5
     by_history = {0: Blend(followed)} if with_history else {}
-    return Expert(basis, encodings, trees, Mix(weights), by_history)
+    strangeness = fit_strangeness(encodings.rows(keys)[1], np.empty((0, keys.shape[1]), dtype=bool))
+    return Expert(basis, encodings, trees, strangeness, Mix(weights, weights), by_history)
 
 
 def panel_of(*experts: Expert) -> Panel:
@@ -803,7 +828,9 @@ def malformed(content: bytes) -> Mapping[str, bytes]:
         "fewer nodes": rewritten(content, left=few),
         "leaves that are not there": rewritten(content, leaf=few),
         "weights of another shape": rewritten(content, **{"history/0": np.zeros((2, 2), dtype=np.float32)}),
-        "another mix": rewritten(content, **{"mix/weights": np.zeros((2, 2), dtype=np.float32)}),
+        "another mix": rewritten(content, **{"mix/known": np.zeros((2, 2), dtype=np.float32)}),
+        "another mix for new groups": rewritten(content, **{"mix/new": np.zeros((2, 2), dtype=np.float32)}),
+        "strangeness of other keys": rewritten(content, **{"strangeness/weights": few}),
         "no dialects": rewritten(content, drop="dialects/base"),
         "other dialects": rewritten(content, **{"dialects/evidence": np.zeros((1, 4), dtype=np.float16)}),
         "fewer categories": rewritten(content, categories=few),

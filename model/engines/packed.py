@@ -1,0 +1,312 @@
+"""A decoder's forward pass without its framework: fewer and larger matrix products over tokens packed side by side.
+
+    prompts   [tokens of query 0 | tokens of query 1 | ...]   no padding; each attends to itself, causally
+    tails     [Q, R] rows behind the prompts: targets, later number prefixes; a mask says what each row sees
+
+Prompts of any length share the products of a batch. Their keys and values are written once and never copied. In the
+last layer only the tails go on: nobody asks what comes after a token of the prompt. transformers' own forward pass
+remains what training runs and what the tests compare with.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import embedding, gelu, linear, rms_norm, scaled_dot_product_attention, silu
+from transformers import PreTrainedModel
+
+from model.decoder import layers_of, number_logits
+from model.errors import CheckpointError
+
+#: Model types whose layers are known to be what `_Layer` computes (tests/model/test_finetune.py).
+SUPPORTED = ("qwen3", "llama", "gemma3_text")
+_GEMMA = "gemma3_text"
+#: Rotations that depend on nothing but the position.
+_STATIC_ROTATIONS = ("default", "linear", "llama3", "yarn")
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """Root mean square norm; weight: [width] or [heads, width], None: none."""
+
+    weight: torch.Tensor
+    epsilon: float
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        width = self.weight.shape[-1:]
+        if self.weight.dim() == 1:
+            return rms_norm(states, width, self.weight, self.epsilon)
+        return rms_norm(states, width, None, self.epsilon) * self.weight
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One decoder layer. heads: [query heads + key heads] share one product, one norm and one rotation.
+
+    qkv: [(heads + 2 * key heads) * width, hidden]; gate_up: [2 * inner, hidden].
+    """
+
+    qkv: torch.Tensor
+    qkv_bias: torch.Tensor | None
+    out: torch.Tensor
+    out_bias: torch.Tensor | None
+    gate_up: torch.Tensor
+    gate_up_bias: torch.Tensor | None
+    down: torch.Tensor
+    down_bias: torch.Tensor | None
+    before_attention: _Norm
+    after_attention: _Norm | None
+    before_mlp: _Norm
+    after_mlp: _Norm | None
+    of_heads: _Norm | None
+    rotation: str | None
+
+
+@dataclass(frozen=True)
+class Tails:
+    """R rows behind each of Q prompts. tokens, positions: [Q, R]; mask: additive [Q, 1, R, base + all rows so far]."""
+
+    tokens: torch.Tensor
+    positions: torch.Tensor
+    mask: torch.Tensor
+
+
+class Sequences:
+    """Keys and values of a batch of prompts and of the rows behind them, in one buffer per layer.
+
+    lengths: of the prompts; capacity: rows behind the longest.
+    """
+
+    def __init__(self, lengths: Sequence[int], capacity: int) -> None:
+        self.lengths = list(lengths)
+        self.base = max(lengths)
+        self.width = self.base + capacity
+        self.rows = 0
+        self.keys: list[torch.Tensor] = []
+        self.values: list[torch.Tensor] = []
+
+
+class PackedDecoder:
+    """The forward pass of a transformers decoder. Shares its embeddings, holds copies of its layers' weights."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        config = model.config
+        if config.model_type not in SUPPORTED:
+            raise CheckpointError(f"the decoder's model_type is not one of {', '.join(SUPPORTED)}")
+        self._model = model
+        self._gemma = config.model_type == _GEMMA
+        self._heads: int = config.num_attention_heads
+        self._key_heads: int = config.num_key_value_heads
+        self._width: int = getattr(config, "head_dim", None) or config.hidden_size // self._heads
+        self._scaling: float = (config.query_pre_attn_scalar if self._gemma else self._width) ** -0.5
+        self._layers = [self._layer(layer) for layer in layers_of(model)]
+        self._norm = _norm(model.base_model.get_submodule("norm"), self._gemma)
+        self._embedding = model.get_input_embeddings().get_parameter("weight")
+        self._embedding_scale = (
+            torch.tensor(config.hidden_size**0.5, dtype=model.dtype) if self._gemma else None
+        )
+        self._rotations: dict[str | None, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._turn(config.max_position_embeddings)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._embedding.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self._embedding.device
+
+    def number_logits(self, states: torch.Tensor, rows: tuple[int, int]) -> torch.Tensor:
+        """As `model.decoder.number_logits`."""
+        return number_logits(self._model, states, rows)
+
+    def prefill(self, tokens: torch.Tensor, tails: Tails, kept: Sequences) -> torch.Tensor:
+        """Read the prompts and the first rows behind them: final states of those rows [Q, R, hidden].
+
+        tokens: [sum of kept.lengths], packed.
+        """
+        spans = list(_spans(kept.lengths))
+        places = torch.cat([torch.arange(last - first, device=self.device) for first, last in spans])
+        return self._run(
+            torch.cat([tokens, tails.tokens.flatten()]),
+            torch.cat([places, tails.positions.flatten()]),
+            spans,
+            tails.mask,
+            kept,
+        )
+
+    def step(self, tails: Tails, kept: Sequences) -> torch.Tensor:
+        """Read further rows: their final states [Q, R, hidden]."""
+        return self._run(tails.tokens.flatten(), tails.positions.flatten(), [], tails.mask, kept)
+
+    def _run(
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        spans: Sequence[tuple[int, int]],
+        mask: torch.Tensor,
+        kept: Sequences,
+    ) -> torch.Tensor:
+        if kept.width > self._turned:  # longer than it was trained for, but nothing to break over
+            self._turn(2 * kept.width)
+        queries, rows = mask.shape[0], mask.shape[2]
+        prompts = len(tokens) - queries * rows
+        states = embedding(tokens, self._embedding)
+        if self._embedding_scale is not None:
+            states = states * self._embedding_scale
+        turns = {kind: (cos[positions], sin[positions]) for kind, (cos, sin) in self._rotations.items()}
+        for number, layer in enumerate(self._layers):
+            read, keys, values = self._heads_of(layer, layer.before_attention(states), turns[layer.rotation])
+            if spans:
+                kept.keys.append(self._kept(keys, spans, kept))
+                kept.values.append(self._kept(values, spans, kept))
+            seen_keys = self._with_rows(kept.keys[number], keys[prompts:], rows, kept)
+            seen_values = self._with_rows(kept.values[number], values[prompts:], rows, kept)
+            behind = _split(read[prompts:], 0, (queries, rows))
+            seen = [self._attend(behind, seen_keys, seen_values, mask).flatten(0, 1)]
+            if number == len(self._layers) - 1:
+                states = states[prompts:]
+            else:
+                inside = [
+                    self._attend(read[None, first:end], keys[None, first:end], values[None, first:end])[0]
+                    for first, end in spans
+                ]
+                seen = [*inside, *seen]
+            states = self._onward(layer, states, torch.cat(seen).flatten(1))
+        kept.rows += rows
+        return _split(self._norm(states), 0, (queries, rows))
+
+    def _kept(self, states: torch.Tensor, spans: Sequence[tuple[int, int]], kept: Sequences) -> torch.Tensor:
+        """A buffer [Q, width of `kept`, key heads, head width] that starts with the prompts' keys or values."""
+        # Zeros: what a mask hides must still be finite.
+        buffer = states.new_zeros(len(spans), kept.width, self._key_heads, self._width)
+        for query, (first, end) in enumerate(spans):
+            buffer[query, : end - first] = states[first:end]
+        return buffer
+
+    def _with_rows(
+        self, buffer: torch.Tensor, states: torch.Tensor, rows: int, kept: Sequences
+    ) -> torch.Tensor:
+        """Write keys or values of new rows [Q * rows, ...] behind the earlier ones; all that is there now."""
+        start = kept.base + kept.rows
+        buffer[:, start : start + rows] = _split(states, 0, (-1, rows))
+        return buffer[:, : start + rows]
+
+    def _heads_of(
+        self, layer: _Layer, states: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries [N, heads, width], keys and values [N, key heads, width]; the first two rotated."""
+        together = _split(linear(states, layer.qkv, layer.qkv_bias), 1, (-1, self._width))
+        turned, values = together.tensor_split([self._heads + self._key_heads], dim=1)
+        if layer.of_heads is not None:
+            turned = layer.of_heads(turned)
+        turned = _rotated(turned, *turn)
+        queries, keys = turned.tensor_split([self._heads], dim=1)
+        return queries, keys, values
+
+    def _attend(
+        self,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """[B, n, heads, width] over [B, m, key heads, width]; without a mask causally."""
+        found = scaled_dot_product_attention(
+            queries.transpose(1, 2),
+            keys.transpose(1, 2),
+            values.transpose(1, 2),
+            attn_mask=mask,
+            is_causal=mask is None,
+            scale=self._scaling,
+            enable_gqa=self._heads != self._key_heads,
+        )
+        return found.transpose(1, 2)
+
+    def _onward(self, layer: _Layer, states: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """From what attention saw [N, heads * width] to the layer's end."""
+        added = linear(seen, layer.out, layer.out_bias)
+        states = states + (added if layer.after_attention is None else layer.after_attention(added))
+        gate, up = linear(layer.before_mlp(states), layer.gate_up, layer.gate_up_bias).chunk(2, dim=1)
+        inner = gelu(gate, approximate="tanh") if self._gemma else silu(gate)
+        added = linear(inner.mul_(up), layer.down, layer.down_bias)
+        return states + (added if layer.after_mlp is None else layer.after_mlp(added))
+
+    def _layer(self, layer: torch.nn.Module) -> _Layer:
+        attention, mlp = layer.get_submodule("self_attn"), layer.get_submodule("mlp")
+        qkv = _joined(attention, ("q_proj", "k_proj", "v_proj"))
+        gate_up = _joined(mlp, ("gate_proj", "up_proj"))
+        of_heads = None
+        if hasattr(attention, "q_norm"):
+            ours, theirs = (
+                _norm(attention.get_submodule(name), self._gemma) for name in ("q_norm", "k_norm")
+            )
+            repeated = [ours.weight] * self._heads + [theirs.weight] * self._key_heads
+            of_heads = _Norm(torch.stack(repeated), ours.epsilon)
+        norms = {
+            name: _norm(part, self._gemma) for name, part in layer.named_children() if "layernorm" in name
+        }
+        before_mlp = "pre_feedforward_layernorm" if self._gemma else "post_attention_layernorm"
+        return _Layer(
+            *qkv,
+            *_joined(attention, ("o_proj",)),
+            *gate_up,
+            *_joined(mlp, ("down_proj",)),
+            before_attention=norms["input_layernorm"],
+            after_attention=norms["post_attention_layernorm"] if self._gemma else None,
+            before_mlp=norms[before_mlp],
+            after_mlp=norms["post_feedforward_layernorm"] if self._gemma else None,
+            of_heads=of_heads,
+            rotation=getattr(attention, "layer_type", None) if self._gemma else None,
+        )
+
+    def _turn(self, positions: int) -> None:
+        """Cosines and sines of so many positions, [positions, 1, width / 2] each, per kind of rotation."""
+        rotary: Any = self._model.base_model.rotary_emb
+        half = self._width // 2
+        every = torch.arange(positions, device=self.device)[None]
+        for kind in {layer.rotation for layer in self._layers}:  # None: the model knows one kind
+            named = rotary.rope_type if kind is None else rotary.rope_type[kind]
+            if named not in _STATIC_ROTATIONS:
+                raise CheckpointError(f"rotations of type {named} depend on the context's length")
+            found = rotary(self._embedding[:1], every, *([] if kind is None else [kind]))
+            cos, sin = (turn[0, :, None, :half].contiguous() for turn in found)
+            self._rotations[kind] = cos, sin
+        self._turned = positions
+
+
+def _norm(module: torch.nn.Module, gemma: bool) -> _Norm:
+    weight = module.get_parameter("weight").detach()
+    epsilon = float(module.eps if gemma else module.variance_epsilon)  # type: ignore[arg-type]
+    return _Norm((1.0 + weight.float()).to(weight.dtype) if gemma else weight, epsilon)
+
+
+def _joined(module: torch.nn.Module, names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The linear layers' weights, one below the other, and their biases."""
+    parts = [module.get_submodule(name) for name in names]
+    weight = torch.cat([part.get_parameter("weight").detach() for part in parts])
+    biased = getattr(parts[0], "bias", None) is not None
+    return weight, torch.cat([part.get_parameter("bias").detach() for part in parts]) if biased else None
+
+
+def _rotated(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """states: [N, heads, width]; cos, sin: [N, 1, width / 2]."""
+    first, second = states.chunk(2, dim=-1)
+    found = torch.empty_like(states)
+    half = cos.shape[-1]
+    torch.addcmul(first * cos, second, sin, value=-1, out=found[..., :half])
+    torch.addcmul(second * cos, first, sin, out=found[..., half:])
+    return found
+
+
+def _split(states: torch.Tensor, dimension: int, sizes: tuple[int, int]) -> torch.Tensor:
+    found: torch.Tensor = states.unflatten(dimension, sizes)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _spans(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    start = 0
+    for length in lengths:
+        yield start, start + length
+        start += length
