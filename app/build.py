@@ -1,5 +1,6 @@
 """Puts the service together from its settings; the server and the command line share it."""
 
+import os
 from collections.abc import Callable
 
 from app.batcher import Batcher
@@ -12,6 +13,9 @@ from app.units import UnitReader
 from model import jobs
 from model.checkpoint import Checkpoint as StoredCheckpoint
 from model.engines.base import Engine
+
+#: With more cores vLLM's core is better off in a process of its own.
+_FEW_CORES = 4
 
 
 def build_service(
@@ -55,6 +59,8 @@ def build_service(
 
 
 def _engine_builder(settings: Settings, checkpoint: StoredCheckpoint) -> Callable[[], Engine]:
+    """Makes the engine that the settings name; imports what only that one needs."""
+
     def fake() -> Engine:
         from model.engines.fake import FakeEngine
 
@@ -65,4 +71,27 @@ def _engine_builder(settings: Settings, checkpoint: StoredCheckpoint) -> Callabl
 
         return TorchEngine(checkpoint.path, checkpoint.encoder, threads=settings.engine_threads)
 
-    return fake if settings.engine == "fake" else torch
+    def vllm() -> Engine:
+        from model.engines.vllm.engine import VllmEngine, VllmSettings
+
+        own_process = settings.vllm_own_process
+        chosen = VllmSettings(
+            own_process=(os.cpu_count() or 1) > _FEW_CORES if own_process is None else own_process,
+            compiled=settings.vllm_compiled,
+            cache_gib=settings.vllm_cache_gib,
+        )
+        return VllmEngine(checkpoint.path, checkpoint.encoder, chosen)
+
+    def vllm_server() -> Engine:
+        from model.engines.vllm.server import ServerSettings, VllmServerEngine
+
+        key = settings.vllm_api_key
+        chosen = ServerSettings(
+            settings.vllm_urls,
+            checkpoint.version,
+            api_key=key.get_secret_value() if key else None,
+            answer_seconds=settings.vllm_answer_seconds,
+        )
+        return VllmServerEngine(checkpoint.encoder, chosen)
+
+    return {"fake": fake, "torch": torch, "vllm": vllm, "vllm-server": vllm_server}[settings.engine]

@@ -45,6 +45,20 @@ def serve(
     run(create_app(settings), settings)
 
 
+@cli.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def vllm_server(
+    context: typer.Context,
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
+    port: Annotated[int, typer.Option()] = 8001,
+) -> None:
+    """Start a vLLM server that JOBCAST_ENGINE=vllm-server asks; further options go to vLLM as they are."""
+    from model.checkpoint import Checkpoint
+    from model.engines.vllm.launch import launch
+
+    settings = Settings(engine="torch")  # the checkpoint's path alone is of interest
+    launch(Checkpoint.load(settings.checkpoint), host, port, context.args)
+
+
 @cli.command()
 def predict(
     file: Annotated[Path, typer.Argument(help="The configuration file; - reads standard input.")],

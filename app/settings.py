@@ -1,9 +1,9 @@
 """Every knob of the service: environment variables `JOBCAST_<NAME>`, with defaults that start as they are."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import model
@@ -21,11 +21,23 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     checkpoint: Path = DEFAULT_CHECKPOINT
-    engine: Literal["torch", "fake"] = "torch"
+    engine: Literal["torch", "vllm", "vllm-server", "fake"] = "torch"
     #: Threads of the engine's own arithmetic; None leaves the choice to the engine.
     engine_threads: Annotated[int | None, Field(ge=1)] = None
     #: An engine call that takes longer than this makes the service not ready.
     engine_stall_seconds: Annotated[float, Field(gt=0)] = 60.0
+
+    #: engine=vllm: its core in a process of its own. None: where more than four cores are to be had.
+    vllm_own_process: bool | None = None
+    #: engine=vllm: compiled layers; needs a C++ compiler and a minute at the start.
+    vllm_compiled: bool = False
+    #: engine=vllm on a CPU: memory for keys and values.
+    vllm_cache_gib: Annotated[int, Field(ge=1)] = 1
+    #: engine=vllm-server: the back ends, as a JSON list of http://host:port.
+    vllm_urls: tuple[str, ...] = ()
+    vllm_api_key: SecretStr | None = None
+    #: engine=vllm-server: how long a back end may take for a batch.
+    vllm_answer_seconds: Annotated[float, Field(gt=0)] = 10.0
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 2 * 1024 * 1024
     max_batch_items: Annotated[int, Field(ge=1)] = 64
@@ -49,3 +61,9 @@ class Settings(BaseSettings):
     shutdown_grace_seconds: Annotated[float, Field(ge=0)] = 0.0
     #: How long accepted requests may take to finish once connections are refused.
     drain_seconds: Annotated[float, Field(ge=0)] = 20.0
+
+    @model_validator(mode="after")
+    def _with_back_ends(self) -> Self:
+        if self.engine == "vllm-server" and not self.vllm_urls:
+            raise ValueError("JOBCAST_ENGINE=vllm-server needs JOBCAST_VLLM_URLS")
+        return self

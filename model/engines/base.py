@@ -34,7 +34,9 @@ class Forecast:
 
 
 class Engine(Protocol):
-    """Synchronous and used from one thread at a time; the service's batcher sees to that."""
+    """Synchronous; used from at most `concurrency` threads at a time, the service's batcher sees to that."""
+
+    concurrency: int
 
     def start(self) -> None:
         """Load and warm up. Raises CheckpointError."""

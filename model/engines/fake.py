@@ -19,6 +19,8 @@ from model.numbers import NumberCode, Prefix
 class FakeEngine:
     """Engine whose logits are a hash of prompt, target, given values and prefix."""
 
+    concurrency = 1
+
     def __init__(self, code: NumberCode | None = None) -> None:
         self.code = code or NumberCode()
         self.batches: list[list[Query]] = []  # every call of predict, for tests

@@ -29,6 +29,8 @@ Places = NDArray[np.int64]
 class TorchEngine:
     """Engine over a checkpoint directory; see `model.engines.base.Engine`."""
 
+    concurrency = 1
+
     def __init__(
         self,
         path: Path | str,

@@ -25,6 +25,8 @@ CANARY = "canary-7f3a9c"
 class WatchedEngine:
     """Answers value = quantile * (1 + sum of the prompt's ids); `gate` holds it, `failure` breaks it."""
 
+    concurrency = 1
+
     def __init__(self) -> None:
         self.batches: list[list[Query]] = []
         self.gate = threading.Event()

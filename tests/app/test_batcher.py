@@ -65,6 +65,25 @@ async def test_an_idle_engine_does_not_wait_for_company(engine: WatchedEngine) -
     await batcher.close(1)
 
 
+async def test_an_engine_gets_as_many_calls_at_a_time_as_it_takes(engine: WatchedEngine) -> None:
+    engine.concurrency = 3
+    batcher = await started(engine, max_batch=2)
+    engine.gate.clear()
+    riders = [asyncio.create_task(forecast(batcher, *range(one, one + 2))) for one in range(0, 10, 2)]
+    await until(lambda: len(engine.batches) == 3)
+    await asyncio.sleep(0.05)
+    assert sizes(engine) == [2, 2, 2]
+    assert batcher.depth == 4
+    assert batcher.healthy()
+    engine.gate.set()
+    answers = await asyncio.gather(*riders)
+    assert [[one.values["runtime_seconds"][0] for one in answer] for answer in answers] == [
+        [(1 + one) / 2, (2 + one) / 2] for one in range(0, 10, 2)
+    ]
+    assert sorted(sizes(engine)) == [2] * 5
+    await batcher.close(1)
+
+
 async def test_a_passed_deadline_ends_the_wait_and_spares_the_engine(engine: WatchedEngine) -> None:
     batcher = await started(engine)
     engine.gate.clear()

@@ -1,6 +1,6 @@
-"""vLLM's engine, stepped by the caller's thread; its core in this process or in one of its own.
+"""vLLM's engine, stepped on a thread; its core in this process or in one of its own.
 
-    query ─► one request per target and quantile ─► add all, step until all are done ─► values
+    query ─► one request per target and quantile ─► inbox ─► stepping thread: add, step, deliver ─► values
 
 In this process the ends of the walks are taken from the processor directly. From another process only tokens and the
 probabilities of the number tokens come back: the walk is done again from them, which gives the same symbols and what is
@@ -9,9 +9,11 @@ left of tau after the last one.
 
 import itertools
 import os
+import queue
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,8 @@ from model.decoder import fastest_dtype
 from model.engines.base import Forecast, Query
 from model.engines.vllm.alphabet import Alphabet
 from model.engines.vllm.asks import Ask
-from model.engines.vllm.walks import ENDED, replayed
+from model.engines.vllm.requests import Request, forecasts_of, requests_of
+from model.engines.vllm.walks import ENDED, Walks
 from model.errors import EngineUnavailable
 from model.prompt import PromptEncoder
 
@@ -30,12 +33,14 @@ if TYPE_CHECKING:
     from vllm.v1.engine.llm_engine import LLMEngine
 
 #: Both interfaces live beside each other; which one a vLLM wants depends on its model runner.
-_PROCESSORS = {
+PROCESSORS = {
     False: "model.engines.vllm.v1:QuantileProcessor",
     True: "model.engines.vllm.v2:QuantileProcessor",
 }
+#: How often a waiting caller looks whether the stepping thread still lives.
+_LOOK_SECONDS = 0.5
 #: No usage reports, no network; read by vLLM when it is imported.
-_QUIET = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+QUIET = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
 
 
 @dataclass(frozen=True)
@@ -50,58 +55,34 @@ class VllmSettings:
     cache_gib: int = 1
     max_sequences: int = 512
     dtype: torch.dtype | None = None
+    #: Further arguments of vLLM's engine, as they are.
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Request:
-    """One target of a query at one quantile. scale: what the value is multiplied with."""
+class _Call:
+    """One `predict`: what it waits for, and what has come of it."""
 
-    query: int
-    target: str
-    tau: float
-    tokens: tuple[int, ...]
-    scale: float
+    def __init__(self, requests: Sequence[Request], names: Iterator[str]) -> None:
+        self.requests = {next(names): request for request in requests}
+        self.values: dict[str, float] = {}
+        self.started = time.perf_counter()
+        self.first_step = 0.0
+        self.failure: Exception | None = None
+        self.done = threading.Event()
 
-
-def requests_of(queries: Sequence[Query], encoder: PromptEncoder) -> Iterator[Request]:
-    """The requests of each query: target by target, quantile by quantile, in the query's order."""
-    for number, query in enumerate(queries):
-        prompt = (*query.prompt, *encoder.given_ids(query.given))
-        estimates = encoder.estimates(query.prompt)
-        for target in query.targets:
-            ask, scale = encoder.ask(target, estimates)
-            for tau in query.quantiles:
-                yield Request(number, target, tau, (*prompt, ask), scale)
-
-
-def forecasts_of(
-    queries: Sequence[Query],
-    requests: Sequence[Request],
-    values: Sequence[float],
-    prefill: float,
-    decode: float,
-) -> list[Forecast]:
-    """What the requests came to, per query. values: one per request, before its scale."""
-    found: list[dict[str, list[float]]] = [{target: [] for target in query.targets} for query in queries]
-    for request, value in zip(requests, values, strict=True):
-        found[request.query][request.target].append(request.scale * value)
-    return [
-        # Two walks of one target see logits of different batches: quantiles a hair apart may cross.
-        Forecast({t: _ordered(v, q.quantiles) for t, v in values.items()}, prefill, decode, len(queries))
-        for q, values in zip(queries, found, strict=True)
-    ]
-
-
-def _ordered(values: Sequence[float], quantiles: Sequence[float]) -> tuple[float, ...]:
-    """The values in ascending order of tau."""
-    place = np.argsort(quantiles, kind="stable")
-    found = np.empty(len(values))
-    found[place] = np.maximum.accumulate(np.asarray(values)[place])
-    return tuple(found.tolist())
+    def fail(self, failure: Exception) -> None:
+        """Wake the waiting caller with an error."""
+        self.failure = failure
+        self.done.set()
 
 
 class VllmEngine:
-    """Engine over a checkpoint directory; see `model.engines.base.Engine`."""
+    """Engine over a checkpoint directory; see `model.engines.base.Engine`.
+
+    A thread steps vLLM's engine; what several callers ask meanwhile joins the running batch.
+    """
+
+    concurrency = 4
 
     def __init__(
         self, path: Path | str, encoder: PromptEncoder, settings: VllmSettings | None = None
@@ -109,13 +90,118 @@ class VllmEngine:
         self._path, self._encoder = Path(path), encoder
         self._settings = settings or VllmSettings()
         self._alphabet = Alphabet.of(encoder)
+        self._walks = Walks(self._alphabet)
         self._names = map(str, itertools.count())
-        self._engine: LLMEngine | None = None
+        self._inbox: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._stepper: threading.Thread | None = None
+        self._ready = threading.Event()
+        self._failure: Exception | None = None
 
     def start(self) -> None:
         """Load vLLM and the weights, and answer one query."""
+        self._stepper = threading.Thread(target=self._step_on, name="vllm-step", daemon=True)
+        self._stepper.start()
+        self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
+        targets = tuple(self._encoder.target_ids)
+        self.predict([Query((1,) * self._encoder.token_budget, targets, (0.1, 0.5, 0.9))])
+
+    def health(self) -> bool:
+        """False before the start, after the close, and when vLLM has failed or its process has died."""
+        return self._running() and self._failure is None
+
+    def close(self) -> None:
+        stepper, self._stepper = self._stepper, None
+        if stepper is not None:
+            self._inbox.put(None)
+            stepper.join()
+
+    def predict(self, queries: Sequence[Query]) -> list[Forecast]:
+        """Exact quantiles of every query. Raises EngineUnavailable."""
+        if not self.health():
+            raise EngineUnavailable("the engine is not running")
+        if not queries:
+            return []
+        call = _Call(list(requests_of(queries, self._encoder)), self._names)
+        self._inbox.put(call)
+        while not call.done.wait(_LOOK_SECONDS):
+            if not self._running():
+                raise EngineUnavailable("vLLM's engine stopped")
+        if call.failure is not None:
+            raise call.failure
+        done = time.perf_counter()
+        return forecasts_of(
+            queries,
+            list(call.requests.values()),
+            [call.values[name] for name in call.requests],
+            call.first_step - call.started,
+            done - call.first_step,
+        )
+
+    def _running(self) -> bool:
+        return self._stepper is not None and self._stepper.is_alive()
+
+    def _step_on(self) -> None:
+        """What the stepping thread does, from the start to the close or to a failure."""
+        try:
+            engine = self._made()
+        except Exception as error:
+            reason = (
+                error if isinstance(error, EngineUnavailable) else EngineUnavailable("vLLM did not start")
+            )
+            reason.__cause__ = error
+            self._failure = reason
+            self._ready.set()
+            return
+        self._ready.set()
+        calls: dict[str, _Call] = {}
+        try:
+            while self._admit(engine, calls):
+                for output in engine.step():
+                    self._deliver(output, calls)
+        except Exception as error:
+            self._failure = _told("vLLM failed", error)
+        finally:
+            for call in {id(call): call for call in calls.values()}.values():
+                call.fail(EngineUnavailable("vLLM's engine stopped"))
+            engine.engine_core.shutdown()
+
+    def _admit(self, engine: "LLMEngine", calls: dict[str, _Call]) -> bool:
+        """Take in what was asked; waits for it where nothing runs. False to stop."""
+        while not self._inbox.empty() or not engine.has_unfinished_requests():
+            call = self._inbox.get()
+            if call is None:
+                return False
+            try:
+                for name, request in call.requests.items():
+                    prompt = {"prompt_token_ids": list(request.tokens)}
+                    engine.add_request(name, prompt, self._params(name, request.tau))
+                    calls[name] = call
+            except ValueError:  # what vLLM raises at admission: a prompt beyond its longest, for instance
+                added = [name for name in call.requests if calls.pop(name, None)]
+                engine.abort_request(added)
+                call.fail(EngineUnavailable("vLLM refused a request"))
+        return True
+
+    def _deliver(self, output: Any, calls: dict[str, _Call]) -> None:
+        call = calls.get(output.request_id)
+        if call is None:  # given up meanwhile
+            return
+        call.first_step = call.first_step or time.perf_counter()
+        if not output.finished:
+            return
+        del calls[output.request_id]
+        try:
+            call.values[output.request_id] = self._value(output, call.requests[output.request_id])
+        except EngineUnavailable as error:
+            call.fail(error)
+        if len(call.values) == len(call.requests):
+            call.done.set()
+
+    def _made(self) -> "LLMEngine":
         settings = self._settings
-        for name, value in _QUIET.items():
+        for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(int(settings.own_process))
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.cache_gib))
@@ -125,58 +211,19 @@ class VllmEngine:
             from vllm.engine.arg_utils import EngineArgs
             from vllm.v1.engine.llm_engine import LLMEngine
         except ImportError as error:
-            raise EngineUnavailable("vLLM is not installed: see docs/engines.md") from error
-        arguments = EngineArgs(
-            model=str(self._path),
-            dtype=str(settings.dtype or fastest_dtype()).removeprefix("torch."),
-            skip_tokenizer_init=True,
-            enable_prefix_caching=True,
-            enforce_eager=not settings.compiled,
-            max_num_seqs=settings.max_sequences,
-            disable_log_stats=True,
-        )
+            raise EngineUnavailable("vLLM is not installed: docs/engines.md says how") from error
+        chosen = {
+            "dtype": str(settings.dtype or fastest_dtype()).removeprefix("torch."),
+            "skip_tokenizer_init": True,
+            "enable_prefix_caching": True,
+            "enforce_eager": not settings.compiled,
+            "max_num_seqs": settings.max_sequences,
+            "disable_log_stats": True,
+        }
+        arguments = EngineArgs(model=str(self._path), **{**chosen, **settings.more})
         runner_v2 = bool(arguments.create_engine_config().use_v2_model_runner)
-        arguments.logits_processors = [_PROCESSORS[runner_v2]]
-        self._engine = LLMEngine.from_engine_args(arguments, enable_multiprocessing=settings.own_process)
-        targets = tuple(self._encoder.target_ids)
-        self.predict([Query((1,) * self._encoder.token_budget, targets, (0.1, 0.5, 0.9))])
-
-    def health(self) -> bool:
-        """False before the start, after the close, and when the core's process has died."""
-        if self._engine is None:
-            return False
-        dead = getattr(getattr(self._engine.engine_core, "resources", None), "engine_dead", False)
-        return not dead
-
-    def close(self) -> None:
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            engine.engine_core.shutdown()
-
-    def predict(self, queries: Sequence[Query]) -> list[Forecast]:
-        """Exact quantiles of every query."""
-        if self._engine is None:
-            raise EngineUnavailable("the engine is not running")
-        started = time.perf_counter()
-        requests = list(requests_of(queries, self._encoder))
-        names = [next(self._names) for _ in requests]
-        for name, request in zip(names, requests, strict=True):
-            self._engine.add_request(
-                name, {"prompt_token_ids": list(request.tokens)}, self._params(name, request.tau)
-            )
-        values: dict[str, float] = {}
-        prefilled = started
-        while self._engine.has_unfinished_requests():
-            outputs = self._engine.step()
-            if prefilled == started:
-                prefilled = time.perf_counter()
-            for output in outputs:
-                if output.finished:
-                    values[output.request_id] = self._value(output, requests[names.index(output.request_id)])
-        done = time.perf_counter()
-        return forecasts_of(
-            queries, requests, [values[name] for name in names], prefilled - started, done - prefilled
-        )
+        arguments.logits_processors = [PROCESSORS[runner_v2]]
+        return LLMEngine.from_engine_args(arguments, enable_multiprocessing=settings.own_process)
 
     def _params(self, name: str, tau: float) -> Any:
         from vllm import SamplingParams
@@ -197,12 +244,16 @@ class VllmEngine:
         (written,) = output.outputs
         if not self._settings.own_process:
             return ENDED.pop(output.request_id)
-        rows = written.logprobs
-        length, width = self._alphabet.code.length, self._alphabet.end - self._alphabet.first
         # Per position: the written token first, then the number tokens in order.
-        table = np.array(rows.logprobs).reshape(length, 1 + width)[:, 1:]
-        symbols, value = replayed(self._alphabet.code, request.tau, table, self._alphabet.columns)
-        tokens = [int(self._alphabet.symbols[p][s]) for p, s in enumerate(symbols)]
-        if tokens != list(written.token_ids):
-            raise EngineUnavailable("vLLM wrote other tokens than its probabilities say")
-        return value
+        table = np.array(written.logprobs.logprobs).reshape(len(written.token_ids), -1)[:, 1:]
+        return self._walks.followed(request.tau, written.token_ids, table)
+
+
+def _told(what: str, error: Exception) -> EngineUnavailable:
+    """The failure as operators should read it: vLLM's own errors speak of settings, never of what was asked."""
+    if isinstance(error, EngineUnavailable):
+        return error
+    first = str(error).strip().splitlines()[:1]
+    told = EngineUnavailable(": ".join([what, type(error).__name__, *first]))
+    told.__cause__ = error
+    return told

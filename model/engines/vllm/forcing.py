@@ -26,8 +26,7 @@ class Forcing:
 
     def __init__(self, checkpoint: str) -> None:
         self._alphabet = Alphabet.of_checkpoint(Path(checkpoint))
-        self._columns = self._alphabet.columns
-        self._walks = Walks(self._alphabet.code)
+        self._walks = Walks(self._alphabet)
 
     @property
     def length(self) -> int:
@@ -39,17 +38,11 @@ class Forcing:
         if not running:
             return
         lines = torch.tensor([one.row for one in running], device=logits.device)
-        positions = [one.position for one in running]
-        symbols = self._walks.advance(
+        tokens = self._walks.advance(
             [one.ask for one in running],
             [one.prompt for one in running],
-            positions,
+            [one.position for one in running],
             logits[lines, self._alphabet.first : self._alphabet.end].float().cpu().numpy(),
-            self._columns,
         )
-        tokens = [
-            int(self._alphabet.symbols[position][symbol])
-            for position, symbol in zip(positions, symbols.tolist(), strict=True)
-        ]
         logits[lines] = float("-inf")
         logits[lines, torch.tensor(tokens, device=logits.device)] = 0.0

@@ -13,11 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.decoding import descend, interpolated
+from model.engines.vllm.alphabet import Alphabet
 from model.engines.vllm.asks import Ask
-from model.numbers import BELOW, NEGATIVE, NumberCode
+from model.errors import EngineUnavailable
+from model.numbers import BELOW, NEGATIVE
 
 #: Walks that are remembered, running, waiting to resume, or aborted.
 _REMEMBERED = 65_536
+#: Two processes round differently: so near to a symbol's edge, tau may fall on either side.
+_EDGE = 1e-3
 
 #: What ended walks came to in this process, by name: for an engine in the same process, which takes them out.
 ENDED: "OrderedDict[str, float]" = OrderedDict()
@@ -32,13 +36,11 @@ class _Walk:
 
 
 class Walks:
-    """Advances walks by one position each.
+    """Advances walks by one position each, under their ask's name and their prompt."""
 
-    key: what identifies a request, its ask's name and whatever tells apart the prompts that share it.
-    """
-
-    def __init__(self, code: NumberCode) -> None:
-        self._code = code
+    def __init__(self, alphabet: Alphabet) -> None:
+        self._alphabet, self._code = alphabet, alphabet.code
+        self._columns = alphabet.columns
         self._walks: OrderedDict[tuple[str, int], _Walk] = OrderedDict()
 
     def advance(
@@ -46,35 +48,44 @@ class Walks:
         asks: Sequence[Ask],
         prompts: Sequence[int],
         positions: Sequence[int],
-        rows: NDArray[np.float32],
-        columns: Sequence[NDArray[np.int64]],
-    ) -> NDArray[np.int64]:
-        """The symbol [n] that each of n requests takes at its position.
+        rows: NDArray[np.floating],
+    ) -> list[int]:
+        """The token that each of n requests takes at its position.
 
-        prompts: a hash of each request's prompt; positions: numbers of tokens that each has written; rows: [n, numbers]
-        logits of the number tokens; columns: per position, where each of its symbols stands in a row.
+        prompts: a hash of each request's prompt; positions: how many tokens each has written; rows: [n, numbers] logits
+        of the number tokens.
         """
-        found = np.zeros(len(asks), dtype=np.int64)
+        found = [0] * len(asks)
         order = np.asarray(positions)
         walks = [self._walk(ask, prompt) for ask, prompt in zip(asks, prompts, strict=True)]
         for position in np.unique(order).tolist():
-            here = np.flatnonzero(order == position)
+            here = np.flatnonzero(order == position).tolist()
             mine = [walks[place] for place in here]
-            signs, kinds = (self._taken(mine, place) for place in (0, int(self._code.signed)))
-            symbols, taus = descend(
-                self._code,
-                position,
-                rows[here][:, columns[position]],
-                np.array([walk.taus[position] for walk in mine]),
-                (signs == NEGATIVE) & (self._code.signed and position > 0),
-                (kinds == BELOW) & (position > self._code.signed),
-            )
-            found[here] = symbols
-            for walk, symbol, tau in zip(mine, symbols.tolist(), taus.tolist(), strict=True):
+            symbols, taus = self._descended(mine, position, rows[here])
+            tokens = self._alphabet.symbols[position][symbols]
+            for place, walk, symbol, tau, token in zip(
+                here, mine, symbols.tolist(), taus.tolist(), tokens.tolist(), strict=True
+            ):
                 walk.symbols[position:], walk.taus[position + 1 :] = [symbol], [tau]
-        for place in np.flatnonzero(order == self._code.length - 1).tolist():
-            self._end(asks[place], prompts[place], walks[place])
+                found[place] = token
+                if position == self._code.length - 1:
+                    self._end(asks[place], prompts[place], walk)
         return found
+
+    def _descended(
+        self, walks: Sequence[_Walk], position: int, rows: NDArray[np.floating]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        signed = int(self._code.signed)
+        codes = np.array([walk.symbols[:position] for walk in walks]).reshape(len(walks), position)
+        nothing = np.zeros(len(walks), dtype=bool)
+        return descend(
+            self._code,
+            position,
+            rows[:, self._columns[position]],
+            np.array([walk.taus[position] for walk in walks]),
+            codes[:, 0] == NEGATIVE if signed and position else nothing,
+            codes[:, signed] == BELOW if position > signed else nothing,
+        )
 
     def _walk(self, ask: Ask, prompt: int) -> _Walk:
         key = ask.name, prompt
@@ -85,30 +96,32 @@ class Walks:
                 self._walks.popitem(last=False)
         return walk
 
-    @staticmethod
-    def _taken(walks: Sequence[_Walk], position: int) -> NDArray[np.int64]:
-        """The symbols taken at a position; -1 before it."""
-        return np.array([walk.symbols[position] if len(walk.symbols) > position else -1 for walk in walks])
-
     def _end(self, ask: Ask, prompt: int, walk: _Walk) -> None:
         (value,) = interpolated(self._code, [walk.symbols], np.array(walk.taus[-1:]))
         ENDED[ask.name] = float(value)
         if len(ENDED) > _REMEMBERED:
             ENDED.popitem(last=False)
-        # The state stays until it is the oldest: a preempted request computes its last position again.
+        # Kept until room is needed, but first to go: a preempted request may compute its last position again.
         self._walks.move_to_end((ask.name, prompt), last=False)
 
+    def followed(self, tau: float, tokens: Sequence[int], rows: NDArray[np.floating]) -> float:
+        """What a walk in another process came to, from the tokens it wrote and the probabilities that it saw.
 
-def replayed(
-    code: NumberCode, tau: float, rows: NDArray[np.float64], columns: Sequence[NDArray[np.int64]]
-) -> tuple[tuple[int, ...], float]:
-    """The walk again from what another process saw: its symbols and its value.
-
-    rows: [positions, numbers] logits or log probabilities of the number tokens at each position.
-    """
-    walks = Walks(code)
-    ask = Ask("replayed", tau)
-    for position, row in enumerate(rows):
-        walks.advance([ask], [0], [position], row[None], columns)
-    walk = walks._walks["replayed", 0]
-    return tuple(walk.symbols), ENDED.pop("replayed")
+        rows: [positions, numbers] logits or log probabilities of the number tokens. Raises EngineUnavailable where the
+        tokens are not the walk's.
+        """
+        walk = _Walk([], [tau])
+        for position, (token, row) in enumerate(zip(tokens, rows, strict=True)):
+            symbols, taus = self._descended([walk], position, row[None])
+            symbol, left = int(symbols[0]), float(taus[0])
+            (taken,) = np.flatnonzero(self._alphabet.symbols[position] == token).tolist() or [-1]
+            if taken != symbol:
+                if taken < 0 or min(left, 1.0 - left) > _EDGE:
+                    raise EngineUnavailable("vLLM wrote other tokens than its probabilities say")
+                left = 0.0 if left > _EDGE else 1.0  # on the other side of the edge that tau lay at
+            walk.symbols.append(taken)
+            walk.taus.append(left)
+        if len(walk.symbols) != self._code.length:
+            raise EngineUnavailable("vLLM wrote fewer tokens than a number has")
+        (value,) = interpolated(self._code, [walk.symbols], np.array(walk.taus[-1:]))
+        return float(value)
