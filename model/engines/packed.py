@@ -121,6 +121,10 @@ class PackedDecoder:
         """As `model.decoder.number_logits`."""
         return number_logits(self._model, states, rows)
 
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits of the whole vocabulary."""
+        return number_logits(self._model, states, (0, self._model.config.vocab_size))
+
     def prefill(self, tokens: torch.Tensor, tails: Tails, kept: Sequences) -> torch.Tensor:
         """Read the prompts and the first rows behind them: final states of those rows [Q, R, hidden].
 

@@ -62,6 +62,13 @@ class TorchEngine:
         """Serve a model that is already in memory, with the weights that it has now."""
         self._decoder = PackedDecoder(model.to(self._device).eval())  # type: ignore[arg-type]
 
+    @property
+    def decoder(self) -> PackedDecoder:
+        """What it runs. Raises EngineUnavailable before start and after close."""
+        if self._decoder is None:
+            raise EngineUnavailable("the engine is not running")
+        return self._decoder
+
     def health(self) -> bool:
         return self._decoder is not None
 
@@ -71,32 +78,30 @@ class TorchEngine:
     @torch.inference_mode()
     def predict(self, queries: Sequence[Query]) -> list[Forecast]:
         """Exact quantiles of every query, all in one batch."""
-        if self._decoder is None:
-            raise EngineUnavailable("the engine is not running")
+        decoder = self.decoder
         if not queries:
             return []
         started = time.perf_counter()
         batch = _Batch(queries, self._encoder)
         descent = batch.descent
-        descent.advance(self._scored(self._prefilled(self._decoder, batch), batch))
+        descent.advance(self._scored(self._prefilled(batch), batch))
         prefilled = time.perf_counter()
         while not descent.done:
             batch.place(descent.rows, descent.parents)
             ids = self._symbols[descent.position - 1][descent.symbols]
-            states = self._decoder.step(self._tails(batch, ids, descent.position), batch.kept)
+            states = decoder.step(self._tails(batch, ids, descent.position), batch.kept)
             descent.advance(self._scored(states, batch))
         done = time.perf_counter()
         return [
             Forecast(values, prefilled - started, done - prefilled, len(queries)) for values in batch.values()
         ]
 
-    def _prefilled(self, decoder: PackedDecoder, batch: "_Batch") -> torch.Tensor:
+    def _prefilled(self, batch: "_Batch") -> torch.Tensor:
         tokens = torch.tensor([token for prompt in batch.prompts for token in prompt], device=self._device)
-        return decoder.prefill(tokens, self._tails(batch, batch.asks, 0), batch.kept)
+        return self.decoder.prefill(tokens, self._tails(batch, batch.asks, 0), batch.kept)
 
     def _tails(self, batch: "_Batch", ids: Places, depth: int) -> Tails:
         """The rows that were placed last; ids: one per node; depth: number tokens of each."""
-        assert self._decoder is not None
         queries, lines = batch.queries_of_nodes, batch.lines
         rows = int(lines.max()) + 1
         tokens = np.zeros((len(batch.prompts), rows), dtype=np.int64)
@@ -106,7 +111,7 @@ class TorchEngine:
         visible = np.zeros((len(batch.prompts), rows, base + seen.shape[1]), dtype=bool)
         visible[:, :, :base] = np.arange(base) < batch.lengths[:, None, None]
         visible[queries, lines, base:] = seen
-        mask = torch.zeros(visible.shape, dtype=self._decoder.dtype)
+        mask = torch.zeros(visible.shape, dtype=self.decoder.dtype)
         mask.masked_fill_(torch.from_numpy(~visible), torch.finfo(mask.dtype).min)
         return Tails(
             torch.from_numpy(tokens).to(self._device),
@@ -116,9 +121,8 @@ class TorchEngine:
 
     def _scored(self, states: torch.Tensor, batch: "_Batch") -> NDArray[np.float32]:
         """Logits of the nodes that were placed last [nodes, alphabet]: number rows of the output layer only."""
-        assert self._decoder is not None
         picked = states[batch.queries_of_nodes, batch.lines]
-        logits = self._decoder.number_logits(picked, self._encoder.number_rows).float().cpu().numpy()
+        logits = self.decoder.number_logits(picked, self._encoder.number_rows).float().cpu().numpy()
         found: NDArray[np.float32] = logits[:, self._columns[batch.descent.position]]
         return found
 

@@ -104,6 +104,33 @@ def test_prompts_that_share_a_name_are_walks_of_their_own() -> None:
     assert ends == pytest.approx([model.value(0, 0.3), model.value(1, 0.3)])
 
 
+def test_equal_prompts_under_one_name_may_be_at_different_positions() -> None:
+    alphabet = alphabet_of(NumberCode())
+    model, walks, ask = Model(alphabet, 3), Walks(alphabet), Ask("equal", 0.42)
+    ahead: list[int] = []
+    behind: list[int] = []
+    while len(behind) < alphabet.code.length:
+        running = [one for one in (ahead, behind) if len(one) < alphabet.code.length]
+        if len(ahead) < 2:  # the second is scheduled two steps later
+            running = [ahead]
+        rows = np.array([model.row(0, one) for one in running])
+        tokens = walks.advance([ask] * len(running), [5] * len(running), [len(one) for one in running], rows)
+        for one, token in zip(running, tokens, strict=True):
+            one.append(token)
+    assert ahead == behind
+    assert ENDED.pop("equal") == pytest.approx(model.value(0, 0.42))
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_forgotten_walk_writes_a_number_and_says_that_it_is_lost(code: NumberCode) -> None:
+    alphabet = alphabet_of(code)
+    model, walks, ask = Model(alphabet, 4), Walks(alphabet), Ask("lost", 0.9)
+    for position in range(1, code.length):
+        (token,) = walks.advance([ask], [0], [position], model.row(0, [])[None])
+        assert token in alphabet.symbols[position]
+    assert np.isnan(ENDED.pop("lost"))
+
+
 def test_a_preempted_walk_goes_on_where_it_was() -> None:
     alphabet = alphabet_of(NumberCode())
     model, walks, ask = Model(alphabet, 2), Walks(alphabet), Ask("preempted", 0.7)

@@ -22,13 +22,6 @@ except ImportError:
     collect_ignore_glob = ["test_*.py"]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """vLLM warns of much that is none of ours."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings("ignore"))
-
-
 TARGETS = tuple(target.name for target in DEFAULT_TARGETS)
 PROMPTS = 200
 

@@ -22,6 +22,7 @@ from tests.vllm.conftest import TARGETS
 from tests.vllm.test_vllm_engine import QUANTILES, agree, queries_of
 
 ROOT = Path(__file__).resolve().parents[2]
+PREDICT = (sys.executable, "-m", "app.cli", "predict", "--json", "--kind", "github-actions")
 
 
 def free_port() -> int:
@@ -33,7 +34,8 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
-    log = (tmp_path_factory.mktemp("server") / "log").open("w+")
+    path = tmp_path_factory.mktemp("server") / "log"
+    log = path.open("w")
     process = subprocess.Popen(
         [sys.executable, "-m", "app.cli", "vllm-server", "--port", str(port), "--dtype", "float32"],
         cwd=ROOT,
@@ -51,12 +53,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             except httpx.HTTPError:
                 time.sleep(1)
         else:
-            log.seek(0)
-            pytest.fail(log.read()[-4000:])
+            pytest.fail(path.read_text()[-4000:])
         yield url
     finally:
         process.terminate()
         process.wait(60)
+        log.close()
 
 
 def engine_of(url: str, checkpoint: Checkpoint, **more: object) -> VllmServerEngine:
@@ -100,8 +102,7 @@ def test_the_service_answers_the_example_with_either_engine(server: str, engine:
     for name in ("torch", engine):
         chosen = {"JOBCAST_ENGINE": name, "JOBCAST_VLLM_URLS": f'["{server}"]', "JOBCAST_LOG_LEVEL": "error"}
         done = subprocess.run(
-            [sys.executable, "-m", "app.cli", "predict", "--json", "--kind", "github-actions"]
-            + [str(ROOT / "docs" / "examples" / "ci.yml")],
+            [*PREDICT, str(ROOT / "docs" / "examples" / "ci.yml")],
             cwd=ROOT,
             env={**os.environ, **chosen},
             capture_output=True,

@@ -8,11 +8,13 @@ left of tau after the last one.
 """
 
 import itertools
+import math
 import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,17 +62,17 @@ class VllmSettings:
 
 
 class _Call:
-    """One `predict`: what it waits for, and what has come of it."""
+    """What one caller waits for. asked: by name, the prompt's token ids and vLLM's sampling parameters."""
 
-    def __init__(self, requests: Sequence[Request], names: Iterator[str]) -> None:
-        self.requests = {next(names): request for request in requests}
-        self.values: dict[str, float] = {}
+    def __init__(self, asked: Mapping[str, tuple[Sequence[int], Any]]) -> None:
+        self.asked = asked
+        self.outputs: dict[str, Any] = {}
         self.started = time.perf_counter()
         self.first_step = 0.0
-        self.failure: Exception | None = None
+        self.failure: EngineUnavailable | None = None
         self.done = threading.Event()
 
-    def fail(self, failure: Exception) -> None:
+    def fail(self, failure: EngineUnavailable) -> None:
         """Wake the waiting caller with an error."""
         self.failure = failure
         self.done.set()
@@ -91,7 +93,8 @@ class VllmEngine:
         self._settings = settings or VllmSettings()
         self._alphabet = Alphabet.of(encoder)
         self._walks = Walks(self._alphabet)
-        self._names = map(str, itertools.count())
+        # Other engines of this process have names of their own.
+        self._names = map(f"{uuid.uuid4().hex[:12]}-{{}}".format, itertools.count())
         self._inbox: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._stepper: threading.Thread | None = None
         self._ready = threading.Event()
@@ -119,25 +122,33 @@ class VllmEngine:
 
     def predict(self, queries: Sequence[Query]) -> list[Forecast]:
         """Exact quantiles of every query. Raises EngineUnavailable."""
+        requests = {next(self._names): request for request in requests_of(queries, self._encoder)}
+        call = self._served(
+            {name: (one.tokens, self._params(name, one.tau)) for name, one in requests.items()}
+        )
+        values = [self._value(call.outputs[name], request) for name, request in requests.items()]
+        done = time.perf_counter()
+        times = call.first_step - call.started, done - call.first_step
+        return forecasts_of(queries, list(requests.values()), values, *times)
+
+    def generate(self, asked: Sequence[tuple[Sequence[int], Any]]) -> list[Any]:
+        """Plain decoding beside the walks: token ids and vLLM's SamplingParams -> vLLM's RequestOutputs, in order."""
+        named = {next(self._names): one for one in asked}
+        outputs = self._served(named).outputs
+        return [outputs[name] for name in named]
+
+    def _served(self, asked: Mapping[str, tuple[Sequence[int], Any]]) -> _Call:
         if not self.health():
             raise EngineUnavailable("the engine is not running")
-        if not queries:
-            return []
-        call = _Call(list(requests_of(queries, self._encoder)), self._names)
-        self._inbox.put(call)
-        while not call.done.wait(_LOOK_SECONDS):
-            if not self._running():
-                raise EngineUnavailable("vLLM's engine stopped")
+        call = _Call(asked)
+        if asked:
+            self._inbox.put(call)
+            while not call.done.wait(_LOOK_SECONDS):
+                if not self._running():
+                    raise EngineUnavailable("vLLM's engine stopped")
         if call.failure is not None:
             raise call.failure
-        done = time.perf_counter()
-        return forecasts_of(
-            queries,
-            list(call.requests.values()),
-            [call.values[name] for name in call.requests],
-            call.first_step - call.started,
-            done - call.first_step,
-        )
+        return call
 
     def _running(self) -> bool:
         return self._stepper is not None and self._stepper.is_alive()
@@ -147,11 +158,7 @@ class VllmEngine:
         try:
             engine = self._made()
         except Exception as error:
-            reason = (
-                error if isinstance(error, EngineUnavailable) else EngineUnavailable("vLLM did not start")
-            )
-            reason.__cause__ = error
-            self._failure = reason
+            self._failure = _told("vLLM did not start", error)
             self._ready.set()
             return
         self._ready.set()
@@ -174,30 +181,25 @@ class VllmEngine:
             if call is None:
                 return False
             try:
-                for name, request in call.requests.items():
-                    prompt = {"prompt_token_ids": list(request.tokens)}
-                    engine.add_request(name, prompt, self._params(name, request.tau))
+                for name, (tokens, params) in call.asked.items():
+                    engine.add_request(name, {"prompt_token_ids": list(tokens)}, params)
                     calls[name] = call
             except ValueError:  # what vLLM raises at admission: a prompt beyond its longest, for instance
-                added = [name for name in call.requests if calls.pop(name, None)]
-                engine.abort_request(added)
+                engine.abort_request([name for name in call.asked if calls.pop(name, None)])
                 call.fail(EngineUnavailable("vLLM refused a request"))
         return True
 
-    def _deliver(self, output: Any, calls: dict[str, _Call]) -> None:
+    @staticmethod
+    def _deliver(output: Any, calls: dict[str, _Call]) -> None:
         call = calls.get(output.request_id)
-        if call is None:  # given up meanwhile
+        if call is None:  # refused together with another one
             return
         call.first_step = call.first_step or time.perf_counter()
-        if not output.finished:
-            return
-        del calls[output.request_id]
-        try:
-            call.values[output.request_id] = self._value(output, call.requests[output.request_id])
-        except EngineUnavailable as error:
-            call.fail(error)
-        if len(call.values) == len(call.requests):
-            call.done.set()
+        if output.finished:
+            del calls[output.request_id]
+            call.outputs[output.request_id] = output
+            if len(call.outputs) == len(call.asked):
+                call.done.set()
 
     def _made(self) -> "LLMEngine":
         settings = self._settings
@@ -243,7 +245,10 @@ class VllmEngine:
     def _value(self, output: Any, request: Request) -> float:
         (written,) = output.outputs
         if not self._settings.own_process:
-            return ENDED.pop(output.request_id)
+            value = ENDED.pop(output.request_id, math.nan)
+            if math.isnan(value):
+                raise EngineUnavailable("a quantile walk was lost")
+            return value
         # Per position: the written token first, then the number tokens in order.
         table = np.array(written.logprobs.logprobs).reshape(len(written.token_ids), -1)[:, 1:]
         return self._walks.followed(request.tau, written.token_ids, table)

@@ -159,14 +159,16 @@ class VllmServerEngine:
         turn = next(self._turns)
         order = [self._backends[(turn + i) % len(self._backends)] for i in range(len(self._backends))]
         order.sort(key=lambda backend: not backend.up)  # stable: those that rest come last
+        reason = ""
         for attempt, backend in enumerate((*order, order[0])):
             if attempt and not self._budget.spend():
                 break
             try:
                 return self._asked(backend, requests)
-            except _BackendFailed:
+            except _BackendFailed as failed:
+                reason = str(failed)
                 backend.rests_until = time.monotonic() + _REST_SECONDS
-        raise EngineUnavailable("no vLLM server could answer")
+        raise EngineUnavailable(f"no vLLM server could answer: {reason}")
 
     def _asked(self, backend: _Backend, requests: Sequence[Request]) -> list[float]:
         assert self._threads is not None
@@ -205,16 +207,16 @@ class VllmServerEngine:
                 "/v1/completions", content=orjson.dumps(body), headers={"Content-Type": "application/json"}
             )
         except httpx.HTTPError as error:
-            raise _BackendFailed from error
+            raise _BackendFailed(type(error).__name__) from error
         if answer.status_code == httpx.codes.NOT_FOUND:
             raise EngineUnavailable("the vLLM server does not serve this checkpoint")
         if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.BAD_REQUEST):
             raise EngineUnavailable(f"the vLLM server refused the request with {answer.status_code}")
         if answer.status_code != httpx.codes.OK:
-            raise _BackendFailed
+            raise _BackendFailed(f"status {answer.status_code}")
         choices = sorted(orjson.loads(answer.content)["choices"], key=lambda choice: choice["index"])
         if len(choices) != len(prompts):
-            raise _BackendFailed
+            raise _BackendFailed("another number of answers")
         return [self._read(choice["logprobs"], numbers) for choice in choices]
 
     @staticmethod

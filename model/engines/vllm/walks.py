@@ -2,7 +2,8 @@
 
 A walk's state is kept per position under the request's own name, never under its place in the batch: requests move, are
 preempted and come back, places are reused, and logits of an unfinished prompt are seen too. The state of position p + 1
-is written whenever position p is (re)computed, so whatever was computed too early or twice is overwritten.
+is written whenever position p is (re)computed, so whatever was computed too early or twice is overwritten. Equal
+prompts under one name share a walk, at whatever positions they are: they have the same states.
 """
 
 from collections import OrderedDict
@@ -23,16 +24,32 @@ _REMEMBERED = 65_536
 #: Two processes round differently: so near to a symbol's edge, tau may fall on either side.
 _EDGE = 1e-3
 
-#: What ended walks came to in this process, by name: for an engine in the same process, which takes them out.
+#: What ended walks came to in this process, by name (NaN: it was lost): an engine in the same process takes them out.
 ENDED: "OrderedDict[str, float]" = OrderedDict()
 
 
 @dataclass
 class _Walk:
-    """symbols[p] was taken at position p, with taus[p] left; taus has one entry more."""
+    """symbols[p] was taken at position p, with taus[p] left; taus has one entry more.
+
+    lost: its beginning was forgotten; it goes on with valid tokens, and comes to nothing.
+    """
 
     symbols: list[int]
     taus: list[float]
+    lost: bool = False
+
+    def take(self, position: int, symbol: int, tau: float) -> None:
+        """Write the state behind a position; later ones stay."""
+        self.symbols[position : position + 1], self.taus[position + 1 : position + 2] = [symbol], [tau]
+
+    def reach(self, position: int) -> None:
+        """Make sure that there is a state at a position: an exception here would stop all of vLLM."""
+        if len(self.symbols) < position:
+            self.lost = True
+            missing = position - len(self.symbols)
+            self.symbols += [1] * missing
+            self.taus += [0.5] * missing
 
 
 class Walks:
@@ -61,12 +78,14 @@ class Walks:
         for position in np.unique(order).tolist():
             here = np.flatnonzero(order == position).tolist()
             mine = [walks[place] for place in here]
+            for walk in mine:
+                walk.reach(position)
             symbols, taus = self._descended(mine, position, rows[here])
             tokens = self._alphabet.symbols[position][symbols]
             for place, walk, symbol, tau, token in zip(
                 here, mine, symbols.tolist(), taus.tolist(), tokens.tolist(), strict=True
             ):
-                walk.symbols[position:], walk.taus[position + 1 :] = [symbol], [tau]
+                walk.take(position, symbol, tau)
                 found[place] = token
                 if position == self._code.length - 1:
                     self._end(asks[place], prompts[place], walk)
@@ -98,7 +117,7 @@ class Walks:
 
     def _end(self, ask: Ask, prompt: int, walk: _Walk) -> None:
         (value,) = interpolated(self._code, [walk.symbols], np.array(walk.taus[-1:]))
-        ENDED[ask.name] = float(value)
+        ENDED[ask.name] = float("nan") if walk.lost else float(value)
         if len(ENDED) > _REMEMBERED:
             ENDED.popitem(last=False)
         # Kept until room is needed, but first to go: a preempted request may compute its last position again.
@@ -119,8 +138,7 @@ class Walks:
                 if taken < 0 or min(left, 1.0 - left) > _EDGE:
                     raise EngineUnavailable("vLLM wrote other tokens than its probabilities say")
                 left = 0.0 if left > _EDGE else 1.0  # on the other side of the edge that tau lay at
-            walk.symbols.append(taken)
-            walk.taus.append(left)
+            walk.take(position, taken, left)
         if len(walk.symbols) != self._code.length:
             raise EngineUnavailable("vLLM wrote fewer tokens than a number has")
         (value,) = interpolated(self._code, [walk.symbols], np.array(walk.taus[-1:]))

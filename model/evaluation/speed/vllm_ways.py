@@ -1,0 +1,105 @@
+"""The ways that need vLLM: ours in process, apart and behind a server, its own prefill, and text under a grammar.
+
+vllm prefill      one sequence, one token
+vllm              VllmEngine in this process: nine sequences of four tokens
+vllm apart        the same with vLLM's core in a process of its own
+vllm-server       VllmServerEngine over HTTP on loopback
+vllm regex        the nine numbers as text under a regular expression (structured outputs), greedy
+"""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from model.checkpoint import Checkpoint
+from model.engines.base import Engine, Query
+from model.engines.vllm.engine import VllmEngine, VllmSettings
+from model.engines.vllm.launch import command
+from model.engines.vllm.server import ServerSettings, VllmServerEngine
+from model.evaluation.speed.timing import Prompt, Way
+from model.evaluation.speed.ways import QUANTILES, AnswerText, targets_of
+
+_REGEX = r"([0-9]\.[0-9]{2}e[0-9]{1,2}[ \n])+"
+#: The grammar needs the tokenizer, which our own walks do without.
+_IN_PROCESS = {"skip_tokenizer_init": False}
+
+
+@contextmanager
+def vllm_ways(checkpoint: Checkpoint, text: AnswerText) -> Iterator[tuple[dict[str, Way], dict[str, Engine]]]:
+    """Name -> what to do with a prompt, and the engines; all of them running inside the block."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import StructuredOutputsParams
+
+    targets = targets_of(checkpoint)
+    with ExitStack() as stack:
+        inside = VllmEngine(checkpoint.path, checkpoint.encoder, VllmSettings(more=_IN_PROCESS))
+        apart = VllmEngine(checkpoint.path, checkpoint.encoder, VllmSettings(own_process=True))
+        for engine in (inside, apart):
+            engine.start()
+            stack.callback(engine.close)
+        url = stack.enter_context(server(checkpoint))
+        remote = VllmServerEngine(checkpoint.encoder, ServerSettings((url,), checkpoint.version))
+        remote.start()
+        stack.callback(remote.close)
+
+        def asked(engine: Engine) -> Way:
+            return lambda prompt: engine.predict([Query(prompt, targets, QUANTILES)])
+
+        def plain(tokens: int, regex: str | None = None) -> Way:
+            shape = StructuredOutputsParams(regex=regex) if regex else None
+            params = SamplingParams(
+                temperature=0.0, max_tokens=tokens, ignore_eos=True, structured_outputs=shape
+            )
+
+            def write(prompt: Prompt) -> object:
+                return inside.generate([(prompt, params)])
+
+            return write
+
+        ways = {
+            "vllm prefill": plain(1),
+            "vllm": asked(inside),
+            "vllm apart": asked(apart),
+            "vllm-server": asked(remote),
+            "vllm regex": plain(text.nine, _REGEX),
+        }
+        yield ways, {"vllm": inside, "vllm apart": apart, "vllm-server": remote}
+
+
+@contextmanager
+def server(checkpoint: Checkpoint, start_seconds: float = 300.0) -> Iterator[str]:
+    """A vLLM server of its own port on loopback; its URL. Raises RuntimeError where it does not come up."""
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        port = int(made.getsockname()[1])
+    line = command(checkpoint, "127.0.0.1", port)
+    process = subprocess.Popen(
+        line,
+        env={
+            **os.environ,
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_LOGGING_LEVEL": "ERROR",
+            "HF_HUB_OFFLINE": "1",
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until = time.monotonic() + start_seconds
+        while not _listens(port):
+            if process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError("the vLLM server did not come up")
+            time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as made:
+        made.settimeout(1)
+        return made.connect_ex(("127.0.0.1", port)) == 0
