@@ -52,26 +52,29 @@ def descend(
     """
     size = code.sizes[position]
     weights = np.asarray(logits, dtype=np.float64)
-    lowest = np.zeros(len(weights), dtype=np.int64)
+    lowest: int | NDArray[np.int64] = 0
     if (
         position == code.signed + 1
     ):  # the first digit is zero where the number lies below the range, and nowhere else
         lowest = np.where(below, 0, 10 ** (code.widths[0] - 1))
-    weights = np.where(np.arange(size) >= lowest[:, None], weights, -np.inf)
+        weights = np.where(np.arange(size) >= np.asarray(lowest)[:, None], weights, -np.inf)
     weights = np.exp(weights - weights.max(axis=1, keepdims=True))
     # In ascending order of the values: larger digits of a negative number are smaller values.
-    weights = np.where(negative[:, None], weights[:, ::-1], weights)
-    cumulated = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)
-    # Rounding may leave the last sum a hair off 1: scale tau to it, and never leave the symbols that may follow.
+    flipped = bool(negative.any())
+    if flipped:
+        weights = np.where(negative[:, None], weights[:, ::-1], weights)
+    cumulated = np.cumsum(weights, axis=1)
     target = taus * cumulated[:, -1]
+    # Rounding must not lead out of the symbols that may follow.
     first = np.where(negative, 0, lowest)
     last = np.where(negative, size - 1 - lowest, size - 1)
     index = np.clip((cumulated < target[:, None]).sum(axis=1), first, last)
     walks = np.arange(len(index))
-    before = np.where(index > 0, cumulated[walks, index - 1], 0.0)
-    mass = cumulated[walks, index] - before
+    mass = weights[walks, index]
+    before = cumulated[walks, index] - mass
     inside = np.divide(target - before, mass, out=np.zeros(len(mass)), where=mass > 0)
-    return np.where(negative, size - 1 - index, index), np.clip(inside, 0.0, 1.0)
+    symbols = np.where(negative, size - 1 - index, index) if flipped else index
+    return symbols, np.clip(inside, 0.0, 1.0)
 
 
 def interpolated(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.functional import embedding, gelu, linear, rms_norm, scaled_dot_product_attention, silu
+from torch.nn.functional import embedding, gelu, linear, scaled_dot_product_attention, silu
 from transformers import PreTrainedModel
 
 from model.decoder import layers_of, number_logits
@@ -28,16 +28,19 @@ _STATIC_ROTATIONS = ("default", "linear", "llama3", "yarn")
 
 @dataclass(frozen=True)
 class _Norm:
-    """Root mean square norm; weight: [width] or [heads, width], None: none."""
+    """Root mean square norm; weight: [width] or [heads, width], None where the next product holds it.
 
-    weight: torch.Tensor
+    One reduction, small operations on its result, one product: torch's own norm is six passes over the states on a CPU.
+    """
+
+    weight: torch.Tensor | None
     epsilon: float
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        width = self.weight.shape[-1:]
-        if self.weight.dim() == 1:
-            return rms_norm(states, width, self.weight, self.epsilon)
-        return rms_norm(states, width, None, self.epsilon) * self.weight
+        size = torch.linalg.vector_norm(states, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = size.square_().div_(states.shape[-1]).add_(self.epsilon).rsqrt_()
+        found: torch.Tensor = (states * scale).to(states.dtype)
+        return found if self.weight is None else found.mul_(self.weight)
 
 
 @dataclass(frozen=True)
@@ -239,27 +242,28 @@ class PackedDecoder:
 
     def _layer(self, layer: torch.nn.Module) -> _Layer:
         attention, mlp = layer.get_submodule("self_attn"), layer.get_submodule("mlp")
-        qkv = _joined(attention, ("q_proj", "k_proj", "v_proj"))
-        gate_up = _joined(mlp, ("gate_proj", "up_proj"))
         of_heads = None
         if hasattr(attention, "q_norm"):
             ours, theirs = (
                 _norm(attention.get_submodule(name), self._gemma) for name in ("q_norm", "k_norm")
             )
+            assert ours.weight is not None
+            assert theirs.weight is not None
             repeated = [ours.weight] * self._heads + [theirs.weight] * self._key_heads
             of_heads = _Norm(torch.stack(repeated), ours.epsilon)
         norms = {
             name: _norm(part, self._gemma) for name, part in layer.named_children() if "layernorm" in name
         }
-        before_mlp = "pre_feedforward_layernorm" if self._gemma else "post_attention_layernorm"
+        before_attention = norms["input_layernorm"]
+        before_mlp = norms["pre_feedforward_layernorm" if self._gemma else "post_attention_layernorm"]
         return _Layer(
-            *qkv,
+            *_with_gain(before_attention, *_joined(attention, ("q_proj", "k_proj", "v_proj"))),
             *_joined(attention, ("o_proj",)),
-            *gate_up,
+            *_with_gain(before_mlp, *_joined(mlp, ("gate_proj", "up_proj"))),
             *_joined(mlp, ("down_proj",)),
-            before_attention=norms["input_layernorm"],
+            before_attention=_Norm(None, before_attention.epsilon),
             after_attention=norms["post_attention_layernorm"] if self._gemma else None,
-            before_mlp=norms[before_mlp],
+            before_mlp=_Norm(None, before_mlp.epsilon),
             after_mlp=norms["post_feedforward_layernorm"] if self._gemma else None,
             of_heads=of_heads,
             rotation=getattr(attention, "layer_type", None) if self._gemma else None,
@@ -292,6 +296,14 @@ def _joined(module: torch.nn.Module, names: Sequence[str]) -> tuple[torch.Tensor
     weight = torch.cat([part.get_parameter("weight").detach() for part in parts])
     biased = getattr(parts[0], "bias", None) is not None
     return weight, torch.cat([part.get_parameter("bias").detach() for part in parts]) if biased else None
+
+
+def _with_gain(
+    norm: _Norm, weight: torch.Tensor, bias: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A product behind a norm that takes the norm's gain along."""
+    assert norm.weight is not None
+    return (weight.float() * norm.weight.float()).to(weight.dtype), bias
 
 
 def _rotated(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

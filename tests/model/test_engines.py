@@ -1,19 +1,23 @@
 """The torch engine against plain full-sequence evaluation, and the fake engine's promises."""
 
+import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
-from model.decoder import Shape, new_decoder
+from model.decoder import Shape, new_decoder, number_logits
 from model.decoding import distribution_walk, quantile_walk, run_walk
+from model.engines import forest
 from model.engines.base import Query
 from model.engines.fake import FakeEngine
+from model.engines.packed import PackedDecoder, Sequences, Tails
 from model.engines.torch_engine import TorchEngine
-from model.errors import EngineUnavailable
+from model.errors import CheckpointError, EngineUnavailable
 from model.evidence.expert import Evidence
 from model.numbers import Prefix
 from tests.model.jobs_fixtures import encoder
@@ -128,6 +132,87 @@ def test_many_quantiles_are_ordered_and_cost_the_same_steps() -> None:
     for row in values.values():
         assert list(row) == sorted(row)
         assert np.isfinite(row).all()
+
+
+def steps_of(made: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of every step behind a prefill, as they come."""
+    steps: list[int] = []
+    step = made.decoder.step
+
+    def counted(tails: Tails, kept: Sequences) -> torch.Tensor:
+        steps.append(int(tails.tokens.shape[1]))
+        return step(tails, kept)
+
+    monkeypatch.setattr(made.decoder, "step", counted)
+    return steps
+
+
+def test_reading_ahead_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    told_queries = [
+        QUERIES[4],
+        QUERIES[5],
+        replace(QUERIES[4], prompt=(*prompt(50, 8), *QUERIES[4].prompt[30:])),
+    ]
+    for batch in (told_queries[:1], told_queries[:2], told_queries):
+        ahead = engine().predict(batch)
+        with monkeypatch.context() as without:
+            without.setattr(forest, "_LIKELY", ())
+            for one, other in zip(ahead, engine().predict(batch), strict=True):
+                for target, values in one.values.items():
+                    assert other.values[target] == pytest.approx(values, rel=1e-4)
+
+
+def test_reading_ahead_saves_steps_where_the_answer_begins_as_expected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, made = encoder(), engine()
+    steps = steps_of(made, monkeypatch)
+    estimates = dict.fromkeys(TARGETS, 5.0)
+    query = Query((*prompt(30, 4), *told(estimates)), TARGETS, QUANTILES)
+    wide = one.code.encode(0.5)[0], one.code.encode(1.0)[0]
+
+    def at_estimate(states: torch.Tensor, rows: tuple[int, int]) -> torch.Tensor:
+        found = number_logits(model(), states, rows)
+        first = rows[0]
+        exponents = [identity - first for identity in one.symbol_ids[0]]
+        likely = [one.symbol_ids[0][symbol] - first for symbol in wide]
+        found[:, [column for column in exponents if column not in likely]] = -50.0
+        return found
+
+    monkeypatch.setattr(made.decoder, "number_logits", at_estimate)
+    made.predict([query])
+    assert len(steps) == one.code.length - 3  # exponents and first digits were there
+    steps.clear()
+    made.predict([query] * 3)
+    assert len(steps) == one.code.length - 2  # in larger batches the exponents alone
+    steps.clear()
+    made.predict([replace(query, prompt=prompt(30, 4))])
+    assert len(steps) == one.code.length - 1  # without an estimate nothing is expected
+
+
+def test_targets_and_quantiles_cost_no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = engine()
+    steps = steps_of(made, monkeypatch)
+    for targets in (TARGETS[:1], TARGETS):
+        for count in (1, 3, 32):
+            steps.clear()
+            made.predict([Query(prompt(30), targets, tuple(np.linspace(0.02, 0.98, count).tolist()))] * 2)
+            assert len(steps) == encoder().code.length - 1
+            assert max(steps) <= len(targets) * count
+
+
+def test_a_prompt_longer_than_the_model_was_made_for_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = Query(prompt(model().config.max_position_embeddings + 40), ("cpu_cores",), (0.5,))
+    assert np.isfinite(engine().predict([long])[0].values["cpu_cores"]).all()
+
+
+def test_decoders_that_our_forward_pass_does_not_know_are_refused() -> None:
+    with pytest.raises(CheckpointError, match="model_type"):
+        PackedDecoder(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=8, vocab_size=16)))
+    stretched = copy.deepcopy(model())
+    stretched.base_model.rotary_emb.rope_type = "dynamic"
+    with pytest.raises(CheckpointError, match="dynamic"):
+        PackedDecoder(stretched)
 
 
 def test_an_engine_that_is_not_running_says_so() -> None:

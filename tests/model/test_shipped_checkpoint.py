@@ -118,7 +118,7 @@ def test_the_benchmark_measures_every_way_and_draws_its_page(tmp_path: Path) -> 
     assert all(one["low"] <= one["median"] <= one["high"] for one in figures["one prediction"].values())
     assert [load["clients"] for load in figures["clients"]["torch"]] == [1, 8, 32, 128]
     assert all(load["answers"] for loads in figures["clients"].values() for load in loads)
-    assert set(figures["growth"]) == {"prompt tokens", "targets", "quantiles", "decoder"}
+    assert set(figures["growth"]) == {"prompt tokens", "targets", "quantiles", "threads", "decoder"}
     assert figures["start"]["torch"]["resident_megabytes"] > 100
     for goal in GOALS:
         told = figures["goals"][goal.name]

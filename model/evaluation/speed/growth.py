@@ -1,6 +1,7 @@
 """How the cost of a prediction grows, and what an engine takes to start."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from model.decoder import SIZES, fastest_dtype, new_decoder
 from model.engines.base import Query
 from model.engines.packed import PackedDecoder
 from model.engines.torch_engine import TorchEngine
-from model.evaluation.speed.timing import Spread, Way, interleaved, spread_of
+from model.evaluation.speed.timing import Prompt, Spread, Way, interleaved, spread_of
 from model.evaluation.speed.ways import QUANTILES, bare_prefill, prompts_of, targets_of
 
 #: Times the usual prompt.
@@ -50,6 +51,19 @@ def growths(
     ):
         seconds = interleaved(variants, prompts, length, rounds, advance)
         yield what, {name: {"torch": spread_of(values)} for name, values in seconds.items()}
+    usual = torch.get_num_threads()
+
+    def on_threads(count: int) -> Way:
+        def ask(prompt: Prompt) -> object:
+            torch.set_num_threads(count)
+            return engine.predict([Query(prompt, targets, QUANTILES)])
+
+        return ask
+
+    counts = sorted({1, usual, os.cpu_count() or 1})
+    seconds = interleaved({str(n): on_threads(n) for n in counts}, prompts, length, rounds, advance)
+    torch.set_num_threads(usual)
+    yield "threads", {name: {"torch": spread_of(values)} for name, values in seconds.items()}
     ways = {}
     for size, shape in SIZES.items():
         torch.manual_seed(0)

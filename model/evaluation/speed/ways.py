@@ -22,6 +22,7 @@ from model.engines.base import Query
 from model.engines.packed import PackedDecoder, Sequences, Tails
 from model.engines.torch_engine import TorchEngine
 from model.evaluation.speed.timing import Prompt, Prompts, Way
+from model.evidence.expert import Evidence
 
 QUANTILES = (0.1, 0.5, 0.9)
 SAMPLES = 64
@@ -37,12 +38,16 @@ class AnswerText:
 
 
 def prompts_of(checkpoint: Checkpoint) -> Prompts:
-    """Prompts of ordinary text tokens: nothing can be cached."""
-    first = checkpoint.encoder.number_rows[1]
+    """Prompts of ordinary text tokens, then evidence, as nearly all served prompts end: nothing can be cached."""
+    encoder = checkpoint.encoder
+    first = encoder.number_rows[1]
 
     def prompt(length: int, seed: int) -> Prompt:
         random = np.random.default_rng(seed)
-        return tuple(random.integers(first, checkpoint.encoder.vocabulary_size, length).tolist())
+        values = np.exp(random.normal((4.0, 20.0, 0.0), 1.0))
+        told = encoder.evidence_ids(Evidence(dict(zip(encoder.target_ids, values.tolist(), strict=True)), 4))
+        text = random.integers(first, encoder.vocabulary_size, max(1, length - len(told)))
+        return (*text.tolist(), *told)
 
     return prompt
 
