@@ -28,6 +28,7 @@ _WAYS = {
     "generate-3": "transformers' `generate()`, three numbers as text",
     "vllm prefill": "vLLM in this process: one sequence, one token",
     "vllm": "**Jobcast, vLLM engine** in this process: nine sequences of four tokens",
+    "vllm, no processor": "vLLM in this process, walks on our side: a request per prefix and its probabilities",
     "vllm apart": "**Jobcast, vLLM engine**, its core in a process of its own",
     "vllm-server": "**Jobcast, vLLM server** over HTTP on loopback",
     "vllm regex": "vLLM writing the nine numbers as text under a regular expression",

@@ -14,7 +14,10 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+import numpy as np
+
 from model.checkpoint import Checkpoint
+from model.decoding import Descent
 from model.engines.base import Engine, Query
 from model.engines.vllm.engine import VllmEngine, VllmSettings
 from model.engines.vllm.launch import command
@@ -59,14 +62,50 @@ def vllm_ways(checkpoint: Checkpoint, text: AnswerText) -> Iterator[tuple[dict[s
 
             return write
 
+        def by_probabilities(prompt: Prompt) -> object:
+            return walked_outside(inside, checkpoint, prompt)
+
         ways = {
             "vllm prefill": plain(1),
             "vllm": asked(inside),
+            "vllm, no processor": by_probabilities,
             "vllm apart": asked(apart),
             "vllm-server": asked(remote),
             "vllm regex": plain(text.nine, _REGEX),
         }
         yield ways, {"vllm": inside, "vllm apart": apart, "vllm-server": remote}
+
+
+def walked_outside(engine: VllmEngine, checkpoint: Checkpoint, prompt: Prompt) -> list[float]:
+    """The nine quantiles by plain requests: at each position the distributions of the prefixes that are needed."""
+    from vllm import SamplingParams
+
+    encoder = checkpoint.encoder
+    first, end = encoder.number_rows
+    params = SamplingParams(
+        temperature=0.0,
+        max_tokens=1,
+        detokenize=False,
+        logprob_token_ids=list(range(first, end)),
+        flat_logprobs=True,
+    )
+    estimates = encoder.estimates(prompt)
+    asks = [encoder.ask(target, estimates) for target in encoder.target_ids]
+    walks = [(row, tau) for row in range(len(asks)) for tau in QUANTILES]
+    descent = Descent(encoder.code, [row for row, _ in walks], [tau for _, tau in walks])
+    written = [(asks[row][0],) for row in descent.rows]
+    while True:
+        outputs = engine.generate([((*prompt, *tokens), params) for tokens in written])
+        rows = np.array([output.outputs[0].logprobs.logprobs[1:] for output in outputs])
+        descent.advance(rows[:, np.array(encoder.symbol_ids[descent.position]) - first])
+        if descent.done:
+            scales = [asks[row][1] for row, _ in walks]
+            return [scale * value for scale, value in zip(scales, descent.values().tolist(), strict=True)]
+        symbols = np.array(encoder.symbol_ids[descent.position - 1])[descent.symbols]
+        written = [
+            (*written[parent], token)
+            for parent, token in zip(descent.parents.tolist(), symbols.tolist(), strict=True)
+        ]
 
 
 @contextmanager
