@@ -7,7 +7,7 @@ coverage.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from model.calibration import Calibration, stratum
 from model.engines.base import Engine, Query
 from model.prompt import PromptEncoder
 from model.training.corpus import Record, scope_of
-from model.training.examples import Example
+from model.training.examples import Example, evenly_spaced
 
 _OUTER = (0.1, 0.9)
 _ASKED = (0.1, 0.5, 0.9)
@@ -66,14 +66,9 @@ def fit_calibration(
     }
 
 
-def _drawn(pairs: Sequence[tuple[Record, Example]], per_source: int) -> Iterator[tuple[Record, Example]]:
-    """Evenly spaced pairs of each source."""
-    by_source: defaultdict[str, list[tuple[Record, Example]]] = defaultdict(list)
-    for pair in pairs:
-        if pair[1].answers:
-            by_source[pair[0].source].append(pair)
-    for group in by_source.values():
-        yield from group[:: max(1, -(-len(group) // per_source))]
+def _drawn(pairs: Sequence[tuple[Record, Example]], per_source: int) -> list[tuple[Record, Example]]:
+    """Evenly spaced pairs of each source, of those that have answers."""
+    return evenly_spaced((p for p in pairs if p[1].answers), lambda pair: pair[0].source, per_source)
 
 
 def calibration_of(logs: np.ndarray) -> Calibration:

@@ -5,8 +5,10 @@ Record.targets ----------------number code-------> answers
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from model.evidence.expert import Evidence
 from model.jobs import Job, Outcome, read
@@ -17,6 +19,7 @@ from model.training.forking import RECORDS, forked
 from model.training.held_out import HeldOut, Piece
 
 Tokens = tuple[int, ...]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +127,11 @@ def _told(encoder: PromptEncoder, record: Record, piece: Piece) -> Told | None:
 def run_tokens(encoder: PromptEncoder, outcome: Outcome) -> Tokens:
     """One past outcome without the token that opens the history."""
     return tuple(encoder.history_ids([outcome])[1:])
+
+
+def evenly_spaced(items: Iterable[Item], source_of: Callable[[Item], str], per_source: int) -> list[Item]:
+    """At most so many items of each source, evenly spaced in their order."""
+    by_source: defaultdict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        by_source[source_of(item)].append(item)
+    return [item for group in by_source.values() for item in group[:: max(1, -(-len(group) // per_source))]]

@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from model.training.distributed import spread_like, whole
+from model.training.files import replacing
 
 STATE, BEST = "state.pt", "best.pt"
 
@@ -56,7 +57,8 @@ def save_state(
     }
     if write:
         content = {"model": weights, "optimizer": {**kept, "state": slots}, "step": step, **(extra or {})}
-        write_whole(content, directory / STATE)
+        with replacing(directory / STATE) as new:
+            torch.save(content, new)
 
 
 def load_state(model: PreTrainedModel, optimizer: torch.optim.Optimizer, directory: Path) -> dict[str, Any]:
@@ -74,13 +76,6 @@ def load_state(model: PreTrainedModel, optimizer: torch.optim.Optimizer, directo
                 slot[key] = spread_like(value, parameters[index])
     optimizer.load_state_dict(kept)
     return state
-
-
-def write_whole(content: object, path: Path) -> None:
-    """torch.save by way of a file beside it."""
-    new = path.with_name(path.name + ".new")
-    torch.save(content, new)
-    new.replace(path)
 
 
 def cut_log(log: Path, step: int) -> None:

@@ -24,6 +24,7 @@ from model.training.compiling import compile_layers, interpret_layers
 from model.training.distributed import World, keep_gradients_here, spread
 from model.training.examples import Example
 from model.training.feeding import ahead, share_of_batches
+from model.training.files import replacing
 from model.training.loss import Objective, batch_loss
 from model.training.plots import plot_loss
 from model.training.settings import TrainSettings, learning_rate
@@ -34,7 +35,6 @@ from model.training.state import (
     save_state,
     set_weights,
     weights_of,
-    write_whole,
 )
 from model.training.stopping import Stopping
 from model.training.validation import fixed_batches, mean_losses
@@ -211,7 +211,8 @@ class _Run:
             with self.average.applied():
                 best = weights_of(self.model, keep=main)
                 if main:
-                    write_whole(best, self.directory / BEST)
+                    with replacing(self.directory / BEST) as new:
+                        torch.save(best, new)
         extra: dict[str, object] = {"stopping": self.stopping.state()}
         if self.settings.average != "none":
             extra["average"] = self.average.state()

@@ -1,7 +1,6 @@
 """The validation loss: fixed batches of held-out records, without and with their history."""
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -9,7 +8,7 @@ import torch
 from model.prompt import PromptEncoder
 from model.training.batches import Batch, Bundles, Mixture, collate
 from model.training.distributed import World
-from model.training.examples import Example
+from model.training.examples import Example, evenly_spaced
 from model.training.tree import build
 
 
@@ -24,7 +23,8 @@ def fixed_batches(
     found: dict[str, list[Batch]] = {}
     for name, share in (("text", 0.0), ("history", 1.0)):
         shown = replace(mixture, history_share=share, joint_share=0.0, evidence_share=1.0, unknown_share=0.0)
-        picked = _spread(examples, per_source, with_runs=share > 0)
+        usable = (example for example in examples if example.runs or not share)
+        picked = evenly_spaced(usable, lambda example: example.source, per_source)
         if not picked:
             continue
         trees = [build(paths) for paths in Bundles(picked, encoder, shown, seed=0).one_round()]
@@ -33,15 +33,6 @@ def fixed_batches(
             collate(trees[i : i + trees_per_batch], first) for i in range(0, len(trees), trees_per_batch)
         ]
     return found
-
-
-def _spread(examples: Iterable[Example], per_source: int, *, with_runs: bool) -> list[Example]:
-    """Evenly spaced examples of each source."""
-    by_source: dict[str, list[Example]] = {}
-    for example in examples:
-        if example.runs or not with_runs:
-            by_source.setdefault(example.source, []).append(example)
-    return [e for group in by_source.values() for e in group[:: max(1, math.ceil(len(group) / per_source))]]
 
 
 @torch.no_grad()

@@ -16,6 +16,9 @@ from model.evaluation.markdown import NOTHING, section, table
 
 Content = Mapping[str, Any]
 
+#: Written by samples_loss.py, which needs the corpus.
+SAMPLES_LOSS = "samples-loss.json"
+
 #: What each way is, in the order of the page.
 _WAYS = {
     "prefill": "our forward pass over the prompt alone: the floor",
@@ -56,6 +59,7 @@ def write_page(directory: Path) -> None:
         _goals(content),
         notes.read_text().strip() if notes.exists() else "",
         _ways(content),
+        _samples(directory),
         _clients(content),
         *_growth(content),
         _start(content),
@@ -107,6 +111,20 @@ def _ways(content: Content) -> str:
         table(["way", "what", "median ms", "quartiles ms", "of torch"], rows),
         missing,
         "![Latency of each way](img/performance-ways.png)",
+    )
+
+
+def _samples(directory: Path) -> str:
+    path = directory / SAMPLES_LOSS
+    if not path.exists():
+        return ""
+    found = json.loads(path.read_text())
+    return section(
+        "What samples lose",
+        f"Pinball loss of ln value at 0.1, 0.5 and 0.9 over {found['answers']:,} answers on `val`, uncalibrated: exact "
+        f"quantiles {found['exact']:.4f}, the same quantiles of 64 samples {found['samples']:.4f} "
+        f"({found['samples'] / found['exact'] - 1:+.1%}). Exact quantiles need no samples "
+        "(`python -m model.evaluation.speed.samples_loss`).",
     )
 
 
