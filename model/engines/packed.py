@@ -186,10 +186,10 @@ class PackedDecoder:
 
     def _kept(self, states: torch.Tensor, spans: Sequence[tuple[int, int]], kept: Sequences) -> torch.Tensor:
         """A buffer [Q, width of `kept`, key heads, head width] that starts with the prompts' keys or values."""
-        # Zeros: what a mask hides must still be finite.
-        buffer = states.new_zeros(len(spans), kept.width, self._key_heads, self._width)
+        buffer = states.new_empty(len(spans), kept.width, self._key_heads, self._width)
         for query, (first, end) in enumerate(spans):
             buffer[query, : end - first] = states[first:end]
+            buffer[query, end - first : kept.base] = 0  # what a mask hides must still be finite
         return buffer
 
     def _with_rows(

@@ -18,6 +18,7 @@ Prompts = Callable[[int, int], Prompt]
 
 _WARM_UP = 2
 _SLOW_SECONDS, _SLOW_ROUNDS = 1.0, 6
+_PAUSE_SECONDS = 0.03
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Seconds per way and round: a new prompt every round, all ways on it, the order turning; warm-up dropped.
 
-    A way that takes more than a second is there in every sixth round only.
+    Each way's prompt has a first token of its own, so that no way finds what another one left in a prefix cache; before
+    it is a pause, so that no threads of the last one still wait in a loop. A way that takes more than a second is there
+    in every sixth round only.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     names = list(ways)
@@ -58,8 +61,10 @@ def interleaved(
         for name in names[number % len(names) :] + names[: number % len(names)]:
             if seconds[name] and seconds[name][-1] > _SLOW_SECONDS and number % _SLOW_ROUNDS:
                 continue
+            own = (prompt[0] + names.index(name), *prompt[1:])
+            time.sleep(_PAUSE_SECONDS)
             started = time.perf_counter()
-            ways[name](prompt)
+            ways[name](own)
             if number >= _WARM_UP:
                 seconds[name].append(time.perf_counter() - started)
         advance()

@@ -7,12 +7,16 @@ vllm-server       VllmServerEngine over HTTP on loopback
 vllm regex        the nine numbers as text under a regular expression (structured outputs), greedy
 """
 
+import json
 import os
+import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -24,10 +28,12 @@ from model.engines.vllm.launch import command
 from model.engines.vllm.server import ServerSettings, VllmServerEngine
 from model.evaluation.speed.timing import Prompt, Way
 from model.evaluation.speed.ways import QUANTILES, AnswerText, targets_of
+from model.prompt import PAD
 
 _REGEX = r"([0-9]\.[0-9]{2}e[0-9]{1,2}[ \n])+"
-#: The grammar needs the tokenizer, which our own walks do without.
+#: The grammar needs a tokenizer that has a token to end with; our own walks do without.
 _IN_PROCESS = {"skip_tokenizer_init": False}
+_TOKENIZER = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": PAD, "pad_token": PAD}
 
 
 @contextmanager
@@ -38,7 +44,10 @@ def vllm_ways(checkpoint: Checkpoint, text: AnswerText) -> Iterator[tuple[dict[s
 
     targets = targets_of(checkpoint)
     with ExitStack() as stack:
-        inside = VllmEngine(checkpoint.path, checkpoint.encoder, VllmSettings(more=_IN_PROCESS))
+        path = Path(stack.enter_context(TemporaryDirectory()))
+        shutil.copytree(checkpoint.path, path, dirs_exist_ok=True)
+        (path / "tokenizer_config.json").write_text(json.dumps(_TOKENIZER))
+        inside = VllmEngine(path, checkpoint.encoder, VllmSettings(more=_IN_PROCESS))
         apart = VllmEngine(checkpoint.path, checkpoint.encoder, VllmSettings(own_process=True))
         for engine in (inside, apart):
             engine.start()
@@ -58,7 +67,10 @@ def vllm_ways(checkpoint: Checkpoint, text: AnswerText) -> Iterator[tuple[dict[s
             )
 
             def write(prompt: Prompt) -> object:
-                return inside.generate([(prompt, params)])
+                (output,) = inside.generate([(prompt, params)])
+                if len(output.outputs[0].token_ids) != tokens:
+                    raise RuntimeError(f"vLLM ended early: {output.outputs[0].finish_reason}")
+                return output
 
             return write
 

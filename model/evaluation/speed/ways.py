@@ -26,6 +26,8 @@ from model.evidence.expert import Evidence
 
 QUANTILES = (0.1, 0.5, 0.9)
 SAMPLES = 64
+#: More than there are ways: token ids that a way may add to a prompt's first one.
+_WAYS = 64
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def prompts_of(checkpoint: Checkpoint) -> Prompts:
         random = np.random.default_rng(seed)
         values = np.exp(random.normal((4.0, 20.0, 0.0), 1.0))
         told = encoder.evidence_ids(Evidence(dict(zip(encoder.target_ids, values.tolist(), strict=True)), 4))
-        text = random.integers(first, encoder.vocabulary_size, max(1, length - len(told)))
+        text = random.integers(first, encoder.vocabulary_size - _WAYS, max(1, length - len(told)))
         return (*text.tolist(), *told)
 
     return prompt
