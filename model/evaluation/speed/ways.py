@@ -158,7 +158,8 @@ def sample_median(
     """Per target the median of 64 sampled numbers: each sample a row of its own, the prompt's keys shared by all."""
     encoder = checkpoint.encoder
     code, first = encoder.code, encoder.number_rows[0]
-    asks = list(encoder.target_ids.values())
+    estimates = encoder.estimates(prompt)
+    asks, scales = zip(*(encoder.ask(target, estimates) for target in encoder.target_ids), strict=True)
     rows = len(asks) * SAMPLES
     kept = Sequences([len(prompt)], len(asks) + rows * (code.length - 1))
     lowest = torch.finfo(decoder.dtype).min
@@ -170,7 +171,7 @@ def sample_median(
         return Tails(torch.tensor([tokens]), torch.full((1, len(tokens)), len(prompt) + depth), mask)
 
     seen = torch.eye(len(asks), dtype=torch.bool)
-    states = decoder.prefill(torch.tensor(prompt), tails(asks, 0, seen), kept)[0]
+    states = decoder.prefill(torch.tensor(prompt), tails(list(asks), 0, seen), kept)[0]
     states, seen = states.repeat_interleave(SAMPLES, 0), seen.repeat_interleave(SAMPLES, 0)
     symbols: list[np.ndarray] = []
     for position in range(code.length):
@@ -185,4 +186,5 @@ def sample_median(
             seen = torch.cat([seen, torch.eye(rows, dtype=torch.bool)], dim=1)
             states = decoder.step(tails(tokens, position + 1, seen), kept)[0]
     codes = np.stack(symbols, axis=1).reshape(len(asks), SAMPLES, -1)
-    return [float(np.median([code.decode(tuple(one)) for one in own])) for own in codes.tolist()]
+    medians = [float(np.median([code.decode(tuple(one)) for one in own])) for own in codes.tolist()]
+    return [scale * median for scale, median in zip(scales, medians, strict=True)]
