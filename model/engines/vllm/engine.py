@@ -207,6 +207,8 @@ class VllmEngine:
             os.environ.setdefault(name, value)
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(int(settings.own_process))
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.cache_gib))
+        # vLLM would take all but one thread from every product in this process, its own and ours.
+        os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
         # Pinning would take the whole service's threads along.
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         try:

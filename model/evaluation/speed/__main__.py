@@ -68,6 +68,17 @@ def main(
         ways["regress-lm"], content["regress_lm_parameters"] = way, found
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with ExitStack() as stack, Progress(*columns, console=console) as progress:
+        # First: vLLM in this process takes the choice of threads away.
+        task = progress.add_task("growth", total=None)
+        content["growth"] = {
+            what: {
+                value: {way: spread.to_json() for way, spread in found.items()}
+                for value, found in series.items()
+            }
+            for what, series in growths(
+                opened, engine, prompt_tokens, max(3, rounds // 3), lambda: progress.advance(task)
+            )
+        }
         if with_vllm:
             from model.evaluation.speed.vllm_ways import vllm_ways
 
@@ -94,16 +105,6 @@ def main(
                 loads[name].append(load.to_json())
                 progress.advance(task)
         content["clients"] = loads
-        task = progress.add_task("growth", total=None)
-        content["growth"] = {
-            what: {
-                value: {way: spread.to_json() for way, spread in found.items()}
-                for value, found in series.items()
-            }
-            for what, series in growths(
-                opened, engine, prompt_tokens, max(3, rounds // 3), lambda: progress.advance(task)
-            )
-        }
     content["start"] = {
         name: start_and_memory(checkpoint, name) for name in (["torch", "vllm"] if with_vllm else ["torch"])
     }
