@@ -35,7 +35,8 @@ def complete_from_context(
             if key not in envelope:
                 envelope.fields[key] = field_text(value, path)
         elif isinstance(value, str | int | float):
-            rest[key] = field_text(value, path) if isinstance(value, str) else number_or_text(value)
+            text = field_text(value, path)  # refuses what is no finite number
+            rest[key] = text if isinstance(value, str) else number_or_text(value)
     return rest
 
 

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from model.errors import InvalidConfig
+from model.jobs import read
 from model.jobs.job import Reading, Value
 from model.jobs.openlane import read_openlane
 from model.jobs.openroad import read_openroad
@@ -248,3 +249,10 @@ def test_hostile_text_never_crashes_or_hangs(read, text):
     for name in ("", "config.json", "task_config", "config.mk", "config.tcl", "info.yaml", "constraint.sdc"):
         with contextlib.suppress(InvalidConfig):  # some of it is, to make, a rule
             read("eda", {"design": "x", name: text} if name else text, {})
+
+
+@pytest.mark.parametrize("kind", ["eda.openroad", "eda.openlane", "eda.vtr"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_context_number_that_is_not_finite_is_refused_with_its_path(kind: str, value: float) -> None:
+    with pytest.raises(InvalidConfig, match=r"context\.threads"):
+        read(kind, {"design": "x", "stage": "flow"}, {"threads": value})

@@ -189,9 +189,11 @@ def _plot_ways(content: Content, path: Path) -> None:
         axis.annotate(
             f" {middle:.0f}", (middle, place), va="center", xytext=(6, 0), textcoords="offset points"
         )
-    axis.set_xlabel("ms, median and quartiles; Jobcast's engines in blue")
+    axis.set_xscale("log")
+    axis.set_xticks(ticks := [20, 50, 100, 200, 500, 1000, 2000], [str(tick) for tick in ticks])
+    axis.set_xlabel("ms (logarithmic), median and quartiles; Jobcast's engines in blue")
     axis.set_title(f"One prediction of nine quantiles, {content['prompt_tokens']} prompt tokens")
-    axis.margins(x=0.12)
+    axis.set_xlim(min(middles) / 2, max(middles) * 1.8)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -211,7 +213,7 @@ def _plot_clients(content: Content, path: Path) -> None:
         axis.grid(alpha=0.3)
     left.set_ylim(bottom=0)
     right.set_yscale("log")
-    left.legend()
+    right.legend()
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -232,8 +234,12 @@ def _plot_series(axis: Axes, series: Mapping[str, Any], what: str) -> None:
     axis.set_ylabel("ms")
     if what == "prompt tokens":
         axis.set_xscale("log", base=2)
-        axis.set_yscale("log", base=2)
+        axis.set_yscale("log")
+        axis.set_yticks(ticks := [5, 10, 20, 50, 100, 200, 500], [str(tick) for tick in ticks])
     else:
-        axis.set_ylim(bottom=0)
+        highest = max(found[way]["high"] for found in series.values() for way in found)
+        axis.set_ylim(0, highest * 1200)
+    axis.set_xticks(values, [str(value) for value in values], fontsize=8)
+    axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.legend()
