@@ -184,7 +184,9 @@ class VllmEngine:
                 for name, (tokens, params) in call.asked.items():
                     engine.add_request(name, {"prompt_token_ids": list(tokens)}, params)
                     calls[name] = call
-            except Exception:  # vLLM's admission has its own errors: a prompt beyond its longest, for instance
+            except (
+                Exception
+            ):  # vLLM's admission has its own errors: a prompt beyond its longest, for instance
                 engine.abort_request([name for name in call.asked if calls.pop(name, None)])
                 call.fail(EngineUnavailable("vLLM refused a request"))
         return True

@@ -101,7 +101,7 @@ def _ways(content: Content) -> str:
     told = (
         f"One uncached prediction, {content['prompt_tokens']} prompt tokens, 3 targets x 3 quantiles, all ways "
         f"interleaved round by round over the same weights and prompts, {measured['torch']['rounds']} rounds. Decoding "
-        f"steps: ours 3 after the prefill, whatever the number of targets and quantiles; nine numbers as text "
+        f"steps: ours at most 3 after the prefill, whatever the number of targets and quantiles; nine numbers as text "
         f"{tokens['nine']}, three {tokens['three']}, nine with their template {tokens['template']}."
     )
     missing = "" if content["vllm"] else "vLLM was not installed in this run."
