@@ -220,9 +220,8 @@ class Batcher:
                     call = asyncio.create_task(self._serve(batch))
                     self._calls[call] = _Call(len(batch), time.perf_counter())
                     call.add_done_callback(self._called)
-                    await asyncio.sleep(
-                        0
-                    )  # let it begin: whoever cancels it then finds its prompts taken care of
+                    # Let it begin: whoever cancels it then finds its prompts taken care of.
+                    await asyncio.sleep(0)
                 else:
                     self._slots.release()
             self._arrival.clear()

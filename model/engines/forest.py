@@ -40,9 +40,10 @@ class Forest:
         #: Per row: its query, and what the decoded answers are multiplied with.
         self.queries = [i for i, _ in asked]
         self.scales = [scale for _, scale in self._asks]
-        guessed = len(self._guesses(deep=len(queries) <= _FEW))
+        self._guessed = self._guesses(deep=len(queries) <= _FEW)
         widest = max(
-            len(q.targets) * (1 + guessed + len(q.quantiles) * (encoder.code.length - 1)) for q in queries
+            len(q.targets) * (1 + len(self._guessed) + len(q.quantiles) * (encoder.code.length - 1))
+            for q in queries
         )
         self.kept = Sequences(self._lengths, widest)
         self._filled = [0] * len(queries)
@@ -52,11 +53,10 @@ class Forest:
 
     def first(self) -> Iterator[Node]:
         """What rides with the prompts: every target, and what its answer probably begins with."""
-        guesses = self._guesses(deep=len(self.prompts) <= _FEW)
         for row, ratio in enumerate(self._ratios):
             yield row, ()
             if ratio:
-                yield from ((row, path) for path in guesses)
+                yield from ((row, path) for path in self._guessed)
 
     def _guesses(self, *, deep: bool) -> list[Prefix]:
         code = self._encoder.code

@@ -13,7 +13,6 @@ import torch
 from model.checkpoint import Checkpoint
 from model.decoder import SIZES, fastest_dtype, new_decoder
 from model.engines.base import Query
-from model.engines.packed import PackedDecoder
 from model.engines.torch_engine import TorchEngine
 from model.evaluation.speed.timing import Prompt, Spread, Way, interleaved, spread_of
 from model.evaluation.speed.ways import QUANTILES, bare_prefill, prompts_of, targets_of
@@ -71,8 +70,7 @@ def growths(
         model.to(dtype=fastest_dtype())
         other = TorchEngine(checkpoint.path, checkpoint.encoder)
         other.use(model)
-        bare = PackedDecoder(model)
-        ways[f"{size} prefill"] = lambda prompt, d=bare: bare_prefill(d, [prompt])  # type: ignore[misc]
+        ways[f"{size} prefill"] = lambda prompt, d=other.decoder: bare_prefill(d, [prompt])  # type: ignore[misc]
         ways[f"{size} torch"] = lambda prompt, e=other: e.predict([Query(prompt, targets, QUANTILES)])  # type: ignore[misc]
     found = {name: spread_of(v) for name, v in interleaved(ways, prompts, length, rounds, advance).items()}
     yield (

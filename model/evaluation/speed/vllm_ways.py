@@ -2,7 +2,8 @@
 
 vllm prefill      one sequence, one token
 vllm              VllmEngine in this process: nine sequences of four tokens
-vllm apart        the same with vLLM's core in a process of its own
+vllm, no processor  the walks on our side: a request per distinct prefix, its probabilities asked for
+vllm apart        the same as vllm with its core in a process of its own
 vllm-server       VllmServerEngine over HTTP on loopback
 vllm regex        the nine numbers as text under a regular expression (structured outputs), greedy
 """

@@ -76,10 +76,10 @@ def answer_text(checkpoint: Checkpoint, engine: TorchEngine, length: int) -> Ans
 
 def embedded_ways(checkpoint: Checkpoint, length: int) -> tuple[dict[str, Way], AnswerText, TorchEngine]:
     """Name -> what to do with a prompt; the tokens of the answers that are text; the engine."""
-    engine = TorchEngine(checkpoint.path, checkpoint.encoder)
-    engine.start()
     model = load_decoder(checkpoint.path, fastest_dtype()).train(False)
-    decoder = PackedDecoder(model)
+    engine = TorchEngine(checkpoint.path, checkpoint.encoder)
+    engine.use(model)
+    decoder = engine.decoder
     targets = targets_of(checkpoint)
     text = answer_text(checkpoint, engine, length)
     random = np.random.default_rng(0)
