@@ -26,11 +26,13 @@ from model.evaluation.speed.goals import GOALS, Goal
 from model.evaluation.speed.growth import growths, start_and_memory
 from model.evaluation.speed.page import write_page
 from model.evaluation.speed.regress_lm_way import regress_lm_way
-from model.evaluation.speed.timing import Prompt, closed_loop, interleaved, spread_of
+from model.evaluation.speed.timing import Prompt, Server, Way, interleaved, interleaved_loads, spread_of
 from model.evaluation.speed.ways import QUANTILES, bare_prefill, embedded_ways, prompts_of, targets_of
 
 _REPOSITORY = Path(__file__).resolve().parents[3]
 CLIENTS = (1, 8, 32, 128)
+#: The time of a load is spread over so many turns, so that what happens to the machine happens to every engine.
+TURNS = 4
 
 
 def main(
@@ -68,7 +70,14 @@ def main(
         ways["regress-lm"], content["regress_lm_parameters"] = way, found
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with ExitStack() as stack, Progress(*columns, console=console) as progress:
-        # First: vLLM in this process takes the choice of threads away.
+
+        def one_prediction(title: str, measured: Mapping[str, Way]) -> None:
+            task = progress.add_task(title, total=rounds + 2)
+            found = interleaved(measured, prompts, prompt_tokens, rounds, lambda: progress.advance(task))
+            content[title] = {name: spread_of(values).to_json() for name, values in found.items()}
+
+        # First what needs no vLLM: its processes take time from everything beside them, and in this process it takes
+        # the choice of threads away.
         task = progress.add_task("growth", total=None)
         content["growth"] = {
             what: {
@@ -79,32 +88,30 @@ def main(
                 opened, engine, prompt_tokens, max(3, rounds // 3), lambda: progress.advance(task)
             )
         }
+        one_prediction("one prediction", ways)
         if with_vllm:
             from model.evaluation.speed.vllm_ways import vllm_ways
 
             task = progress.add_task("starting vLLM three times", total=1)
             more, others = stack.enter_context(vllm_ways(opened, text))
-            ways, engines = {**ways, **more}, {**engines, **others}
+            engines |= others
             progress.advance(task)
-        task = progress.add_task("one prediction", total=rounds + 2)
-        measured = interleaved(ways, prompts, prompt_tokens, rounds, lambda: progress.advance(task))
-        content["one prediction"] = {name: spread_of(values).to_json() for name, values in measured.items()}
-        task = progress.add_task("clients", total=len(CLIENTS) * (1 + len(engines)))
+            one_prediction("beside vLLM", {name: ways[name] for name in ("prefill", "torch")} | more)
+        task = progress.add_task("clients", total=len(CLIENTS) * TURNS)
         targets = targets_of(opened)
 
         def asked(one: Engine) -> Callable[[list[Prompt]], object]:
             return lambda batch: one.predict([Query(prompt, targets, QUANTILES) for prompt in batch])
 
-        served: dict[str, tuple[int, Callable[[list[Prompt]], object]]]
-        served = {"prefill": (1, lambda batch: bare_prefill(engine.decoder, batch))}
-        served |= {name: (one.concurrency, asked(one)) for name, one in engines.items()}
-        loads: dict[str, list[dict[str, float]]] = {name: [] for name in served}
-        for clients in CLIENTS:  # side by side for each number of clients
-            for name, (calls, predict) in served.items():
-                load = closed_loop(predict, prompts, prompt_tokens, clients, seconds, calls=calls)
-                loads[name].append(load.to_json())
-                progress.advance(task)
-        content["clients"] = loads
+        served = {"prefill": Server(lambda batch: bare_prefill(engine.decoder, batch))}
+        served |= {name: Server(asked(one), one.concurrency) for name, one in engines.items()}
+        content["clients"] = {name: [] for name in served}
+        for clients in CLIENTS:
+            loads = interleaved_loads(
+                served, prompts, prompt_tokens, clients, seconds, TURNS, lambda: progress.advance(task)
+            )
+            for name, load in loads.items():
+                content["clients"][name].append(load.to_json())
     content["start"] = {
         name: start_and_memory(checkpoint, name) for name in (["torch", "vllm"] if with_vllm else ["torch"])
     }

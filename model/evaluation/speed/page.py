@@ -86,7 +86,31 @@ def _milliseconds(spread: Mapping[str, float]) -> tuple[str, str]:
 
 
 def _ways(content: Content) -> str:
-    measured = content["one prediction"]
+    tokens = content["tokens_as_text"]
+    told = (
+        f"One uncached prediction, {content['prompt_tokens']} prompt tokens, 3 targets x 3 quantiles, all ways "
+        "interleaved round by round over the same weights and prompts, "
+        f"{content['one prediction']['torch']['rounds']} rounds. Decoding steps: ours at most 3 after the prefill, "
+        f"whatever the number of targets and quantiles; nine numbers as text {tokens['nine']}, three "
+        f"{tokens['three']}, nine with their template {tokens['template']}."
+    )
+    beside = (
+        "The same once vLLM runs, in this process and in two others, with two of the ways above for comparison: what "
+        "they take longer here is what vLLM's processes take."
+        if content["vllm"]
+        else "vLLM was not installed in this run."
+    )
+    return section(
+        "One prediction",
+        told,
+        _ways_table(content["one prediction"]),
+        beside,
+        *([_ways_table(content["beside vLLM"])] if content["vllm"] else []),
+        "![Latency of each way](img/performance-ways.png)",
+    )
+
+
+def _ways_table(measured: Mapping[str, Mapping[str, float]]) -> str:
     rows = [
         [
             name,
@@ -97,21 +121,7 @@ def _ways(content: Content) -> str:
         for name, what in _WAYS.items()
         if name in measured
     ]
-    tokens = content["tokens_as_text"]
-    told = (
-        f"One uncached prediction, {content['prompt_tokens']} prompt tokens, 3 targets x 3 quantiles, all ways "
-        f"interleaved round by round over the same weights and prompts, {measured['torch']['rounds']} rounds. Decoding "
-        f"steps: ours at most 3 after the prefill, whatever the number of targets and quantiles; nine numbers as text "
-        f"{tokens['nine']}, three {tokens['three']}, nine with their template {tokens['template']}."
-    )
-    missing = "" if content["vllm"] else "vLLM was not installed in this run."
-    return section(
-        "One prediction",
-        told,
-        table(["way", "what", "median ms", "quartiles ms", "of torch"], rows),
-        missing,
-        "![Latency of each way](img/performance-ways.png)",
-    )
+    return table(["way", "what", "median ms", "quartiles ms", "of torch"], rows)
 
 
 def _samples(directory: Path) -> str:
@@ -141,8 +151,8 @@ def _clients(content: Content) -> str:
     ]
     return section(
         "Clients that ask all at once",
-        "Each client asks again as soon as it was answered; up to 32 prompts ride in a call. *prefill* is what bare "
-        "batched prefill of the same prompts allows.",
+        "Each client asks again as soon as it was answered; up to 32 prompts ride in a call; the engines take turns. "
+        "*prefill* is what bare batched prefill of the same prompts allows.",
         table(["way", "clients", "answers a second", "p50 ms", "p95 ms", "p99 ms"], rows),
         "![Throughput and latency by clients](img/performance-clients.png)",
     )
@@ -173,7 +183,7 @@ def _start(content: Content) -> str:
 
 
 def _plot_ways(content: Content, path: Path) -> None:
-    measured = content["one prediction"]
+    measured = content.get("beside vLLM", {}) | content["one prediction"]
     names = [name for name in _WAYS if name in measured][::-1]
     figure, axis = plt.subplots(figsize=(8, 0.42 * len(names) + 1.2), layout="constrained")
     middles = [measured[name]["median"] * 1000 for name in names]
@@ -190,7 +200,7 @@ def _plot_ways(content: Content, path: Path) -> None:
             f" {middle:.0f}", (middle, place), va="center", xytext=(6, 0), textcoords="offset points"
         )
     axis.set_xscale("log")
-    axis.set_xticks(ticks := [20, 50, 100, 200, 500, 1000, 2000], [str(tick) for tick in ticks])
+    axis.set_xticks(ticks := [5, 10, 20, 50, 100, 200, 500, 1000, 2000], [str(tick) for tick in ticks])
     axis.set_xlabel("ms (logarithmic), median and quartiles; Jobcast's engines in blue")
     axis.set_title(f"One prediction of nine quantiles, {content['prompt_tokens']} prompt tokens")
     axis.set_xlim(min(middles) / 2, max(middles) * 1.8)

@@ -87,24 +87,51 @@ class Load:
         return asdict(self)
 
 
-def closed_loop(
-    predict: Callable[[list[Prompt]], object],
+@dataclass(frozen=True)
+class Server:
+    """What answers a batch; so many calls of it at a time."""
+
+    predict: Callable[[list[Prompt]], object]
+    calls: int = 1
+
+
+def interleaved_loads(
+    servers: Mapping[str, Server],
     prompts: Prompts,
     length: int,
     clients: int,
     seconds: float,
-    *,
-    calls: int = 1,
-    most: int = 32,
-) -> Load:
-    """So many clients, each asking again as soon as it was answered, for so long.
-
-    predict: answers a batch; `calls` of it run at a time, each with up to `most` of the prompts that wait, as the
-    service's batcher has it.
-    """
+    turns: int,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, Load]:
+    """The load that each server takes from so many clients, `seconds` each in all, one after another in every turn."""
+    latencies: dict[str, list[float]] = {name: [] for name in servers}
+    passed = dict.fromkeys(servers, 0.0)
     numbers = itertools.count(10_000)
+    for _ in range(turns):
+        for name, server in servers.items():
+            found, took = closed_loop(
+                server, lambda: prompts(length, next(numbers)), clients, seconds / turns
+            )
+            latencies[name] += found
+            passed[name] += took
+        advance()
+    loads = {}
+    for name, found in latencies.items():
+        p50, p95, p99 = np.quantile(found, [0.5, 0.95, 0.99]).tolist()
+        loads[name] = Load(clients, len(found) / passed[name], p50, p95, p99, len(found))
+    return loads
+
+
+def closed_loop(
+    server: Server, prompt: Callable[[], Prompt], clients: int, seconds: float, *, most: int = 32
+) -> tuple[list[float], float]:
+    """So many clients, each asking again as soon as it was answered: latencies, and the seconds that passed.
+
+    Up to `most` of the prompts that wait ride in a call, as the service's batcher has it.
+    """
     lock = threading.Lock()
-    waiting = deque((time.perf_counter(), prompts(length, next(numbers))) for _ in range(clients))
+    waiting = deque((time.perf_counter(), prompt()) for _ in range(clients))
     latencies: list[float] = []
     begin = time.perf_counter()
     until = begin + seconds
@@ -116,16 +143,14 @@ def closed_loop(
             if not batch:
                 time.sleep(0.0005)
                 continue
-            predict([prompt for _, prompt in batch])
+            server.predict([asked for _, asked in batch])
             done = time.perf_counter()
-            fresh = [(done, prompts(length, next(numbers))) for _ in batch]
+            fresh = [(done, prompt()) for _ in batch]
             with lock:
                 latencies.extend(done - asked for asked, _ in batch)
                 waiting.extend(fresh)
 
-    with ThreadPoolExecutor(calls) as threads:
-        for running in [threads.submit(serve) for _ in range(calls)]:
+    with ThreadPoolExecutor(server.calls) as threads:
+        for running in [threads.submit(serve) for _ in range(server.calls)]:
             running.result()
-    passed = time.perf_counter() - begin
-    p50, p95, p99 = np.quantile(latencies, [0.5, 0.95, 0.99]).tolist()
-    return Load(clients, len(latencies) / passed, p50, p95, p99, len(latencies))
+    return latencies, time.perf_counter() - begin
