@@ -22,6 +22,7 @@ serve: $(VENV)/.serve  ## start the service on 127.0.0.1:8080 with the shipped c
 	$(BIN)/jobcast serve --host $(HOST) --port $(PORT)
 
 test: $(VENV)/.dev  ## run the tests
+	@scripts/debian_package.sh redis-server redis-server
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev  ## what a reviewer runs: lint, format, strict types, docs links, tests

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 
 from app.batcher import Batcher
-from app.cache import ForecastCache, MemoryStore
+from app.cache import Codec, ForecastCache, MemoryStore, Store, TieredStore
 from app.contracts import Checkpoint, ReadConfig
 from app.metrics import Metrics
 from app.service import Service
@@ -38,12 +38,15 @@ def build_service(
         build_engine = _engine_builder(settings, stored)
     if given is not None:
         build_engine = lambda: given  # noqa: E731
+    secret = settings.cache_secret.get_secret_value() if settings.cache_secret else ""
+    codec = Codec(checkpoint.version, secret.encode())
     return Service(
         checkpoint,
         UnitReader(
             read, checkpoint, metrics, threads=settings.reader_threads, memo_tokens=settings.memo_tokens
         ),
-        ForecastCache(MemoryStore(settings.cache_entries, settings.cache_ttl_seconds), metrics),
+        codec,
+        ForecastCache(_store(settings, codec, metrics), metrics),
         Batcher(
             build_engine,
             metrics,
@@ -56,6 +59,25 @@ def build_service(
         default_deadline_ms=settings.default_deadline_ms,
         drain_seconds=settings.drain_seconds,
     )
+
+
+def _store(settings: Settings, codec: Codec, metrics: Metrics) -> Store:
+    memory = MemoryStore(settings.cache_entries, settings.cache_ttl_seconds)
+    if settings.redis_url is None:
+        return memory
+    from app.cache.redis_client import redis_client
+    from app.cache.redis_store import RedisStore
+
+    timeout_seconds = settings.redis_timeout_ms / 1000
+    shared = RedisStore(
+        redis_client(settings.redis_url.get_secret_value(), timeout_seconds),
+        codec,
+        metrics,
+        timeout_seconds=timeout_seconds,
+        ttl_seconds=settings.cache_ttl_seconds,
+        prefix=settings.redis_prefix,
+    )
+    return TieredStore(memory, shared)
 
 
 def _engine_builder(settings: Settings, checkpoint: StoredCheckpoint) -> Callable[[], Engine]:

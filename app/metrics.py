@@ -65,6 +65,7 @@ class Metrics:
         self._shed = Counter(
             "jobcast_shed", "Requests refused to keep the rest fast.", ["reason"], registry=registry
         )
+        self._shared_cache_up: Gauge | None = None
         self._engine_up = Gauge("jobcast_engine_up", "1 while the engine can answer.", registry=registry)
         self._model = Info("jobcast_model", "The checkpoint that answers.", registry=registry)
         self._predicted = Histogram(
@@ -107,6 +108,14 @@ class Metrics:
         """Count look-ups in the cache."""
         if count:
             self._cache.labels(outcome).inc(count)
+
+    def shared_cache_up(self, up: bool) -> None:
+        """Say whether Redis is asked. The series is there where a Redis is."""
+        if self._shared_cache_up is None:
+            self._shared_cache_up = Gauge(
+                "jobcast_shared_cache_up", "1 while Redis is asked; 0 while it fails.", registry=self.registry
+            )
+        self._shared_cache_up.set(float(up))
 
     def shed(self, reason: ShedReason) -> None:
         """Count a refused request."""

@@ -14,7 +14,7 @@ from typing import Any
 from app.answer import AnswerWriter
 from app.ask import Ask, check_depth, check_given, check_history, check_quantiles, check_targets
 from app.batcher import Batcher, Timings
-from app.cache import ForecastCache, Found, Values, cache_key
+from app.cache import Codec, ForecastCache, Found, Values
 from app.contracts import Checkpoint
 from app.metrics import Metrics
 from app.units import Unit, UnitReader
@@ -32,6 +32,7 @@ class Service:
         self,
         checkpoint: Checkpoint,
         units: UnitReader,
+        codec: Codec,
         cache: ForecastCache,
         batcher: Batcher,
         metrics: Metrics,
@@ -41,7 +42,7 @@ class Service:
     ) -> None:
         self.checkpoint = checkpoint
         self._units = units
-        self._cache = cache
+        self._codec, self._cache = codec, cache
         self._batcher = batcher
         self._answers = AnswerWriter(checkpoint, metrics)
         self._default_deadline_ms = default_deadline_ms
@@ -70,6 +71,7 @@ class Service:
         """Finish what was accepted, then stop."""
         self.drain()
         await self._batcher.close(self._drain_seconds)
+        await self._cache.close()
         self._units.close()
 
     async def predict(self, ask: Ask, *, request_id: str, arrived: float, timings: Timings) -> dict[str, Any]:
@@ -111,7 +113,7 @@ class Service:
             return [forecast.values for forecast in forecasts]
 
         queries = [replace(question, prompt=unit.prompt) for unit in units]
-        keys = [cache_key(self.checkpoint.version, query) for query in queries]
+        keys = [self._codec.key(query) for query in queries]
         found: Mapping[bytes, Found] = await self._cache.resolve(
             dict(zip(keys, queries, strict=True)), compute
         )

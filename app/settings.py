@@ -54,6 +54,14 @@ class Settings(BaseSettings):
 
     cache_entries: Annotated[int, Field(ge=0)] = 50_000
     cache_ttl_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    #: A cache that processes share, beside the one in each of them: docs/operations.md lists the forms of the URL.
+    redis_url: SecretStr | None = None
+    #: How long one look-up in Redis may take; then it counts as a miss.
+    redis_timeout_ms: Annotated[float, Field(gt=0)] = 50.0
+    #: The beginning of every key.
+    redis_prefix: str = "jobcast"
+    #: Shared by the processes of a service: without it nobody can tell from a key which config it stands for.
+    cache_secret: SecretStr | None = None
     #: Prompt tokens that the memo of read bodies may hold.
     memo_tokens: Annotated[int, Field(ge=0)] = 4_000_000
 

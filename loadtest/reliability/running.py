@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
+
+from loadtest.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 _START_SECONDS = 120.0
@@ -103,13 +104,6 @@ def running_service(
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-
-
-def free_port() -> int:
-    """One that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _family(pid: int) -> list[int]:

@@ -144,9 +144,9 @@ def ask(config: object = "make test", **rest: object) -> dict[str, object]:
     return {"kind": "text", "config": config, **rest}
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Wait, for at most five seconds, until the condition holds."""
-    async with asyncio.timeout(5):
+async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 5) -> None:
+    """Wait, for at most so many seconds, until the condition holds."""
+    async with asyncio.timeout(seconds):
         while True:
             holds = condition()
             if holds if isinstance(holds, bool) else await holds:

@@ -7,6 +7,7 @@ probabilities of the number tokens come back: the walk is done again from them, 
 left of tau after the last one.
 """
 
+import copy
 import itertools
 import math
 import os
@@ -99,6 +100,7 @@ class VllmEngine:
         self._stepper: threading.Thread | None = None
         self._ready = threading.Event()
         self._failure: Exception | None = None
+        self._template: Any = None
 
     def start(self) -> None:
         """Load vLLM and the weights, and answer one query."""
@@ -232,6 +234,13 @@ class VllmEngine:
         return LLMEngine.from_engine_args(arguments, enable_multiprocessing=settings.own_process)
 
     def _params(self, name: str, tau: float) -> Any:
+        if self._template is None:
+            self._template = self._greedy()
+        params = copy.copy(self._template)  # its checks are done once
+        params.extra_args = Ask(name, tau).to_extra_args()
+        return params
+
+    def _greedy(self) -> Any:
         from vllm import SamplingParams
 
         apart = self._settings.own_process
@@ -243,7 +252,7 @@ class VllmEngine:
             detokenize=False,
             logprob_token_ids=numbers if apart else None,
             flat_logprobs=apart,
-            extra_args=Ask(name, tau).to_extra_args(),
+            skip_clone=True,  # nobody else holds it: vLLM need not copy what is in it
         )
 
     def _value(self, output: Any, request: Request) -> float:

@@ -1,63 +1,27 @@
-"""The cache of forecasts, with one flight per key: equal prompts in flight are computed once.
+"""Look-up of forecasts, with one flight per key: equal prompts in flight are computed once, here and elsewhere.
 
-It holds uncalibrated quantiles, so that a change of calibration never serves stale answers. `Store` is the
-seam for further tiers (Redis).
+    kept ─► answer
+    in flight here ─► wait for it
+    claimed by another process ─► wait for it; given up there ─► claim it
+    claimed here ─► compute, keep
+
+What is kept are uncalibrated quantiles, so that a change of calibration never serves stale answers.
 """
 
 import asyncio
-import struct
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from hashlib import blake2b
 from types import TracebackType
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 
-import structlog
-from cachetools import TTLCache
-
+from app.cache.codec import Values
+from app.cache.stores import Store
 from app.metrics import Metrics
 from model.engines.base import Query
 from model.errors import DeadlineExceeded, Overloaded
 
-log = structlog.get_logger()
-
-#: Target -> one value per quantile, as the engine gave them.
-Values: TypeAlias = Mapping[str, tuple[float, ...]]
 Compute: TypeAlias = Callable[[Sequence[Query]], Awaitable[Sequence[Values]]]
-
-
-def cache_key(checkpoint_version: str, query: Query) -> bytes:
-    """A digest of all that an uncalibrated forecast depends on; the same in every process."""
-    digest = blake2b(digest_size=32)
-    given = sorted(query.given.items())
-    head = (checkpoint_version, query.targets, query.quantiles, given, len(query.prompt))
-    digest.update(repr(head).encode())
-    digest.update(struct.pack(f"<{len(query.prompt)}I", *query.prompt))
-    return digest.digest()
-
-
-class Store(Protocol):
-    """Where forecasts are kept. A failure of the store is a miss, never an error of the request."""
-
-    async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Values]: ...
-
-    async def put_many(self, entries: Mapping[bytes, Values]) -> None: ...
-
-
-class MemoryStore:
-    """In this process: the least recently used leave first, none stays longer than the time to live."""
-
-    def __init__(self, entries: int, ttl_seconds: float) -> None:
-        self._kept: TTLCache[bytes, Values] = TTLCache(entries, ttl_seconds)
-
-    async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Values]:
-        found = ((key, self._kept.get(key)) for key in keys)
-        return {key: values for key, values in found if values is not None}
-
-    async def put_many(self, entries: Mapping[bytes, Values]) -> None:
-        if self._kept.maxsize:
-            self._kept.update(entries)
 
 
 @dataclass(frozen=True)
@@ -96,13 +60,17 @@ class ForecastCache:
         self._metrics = metrics
         self._flights: dict[bytes, _Flight] = {}
 
+    async def close(self) -> None:
+        """Let go of what the store holds."""
+        await self._store.close()
+
     async def resolve(self, queries: Mapping[bytes, Query], compute: Compute) -> dict[bytes, Found]:
         """A forecast for every key. `compute` gets the queries that nobody has an answer for yet.
 
         Raises what `compute` raises. Another request's flight that missed *its* deadline is flown again.
         """
         with self._metrics.timed("cache"):
-            kept = await self._get(list(queries))
+            kept = await self._store.get_many(queries)
         found = {key: Found(values, "hit") for key, values in kept.items()}
         self._metrics.cache("hit", len(found))
         missing = [key for key in queries if key not in found]
@@ -155,21 +123,31 @@ class ForecastCache:
         return flight
 
     async def _fly(self, queries: Mapping[bytes, Query], compute: Compute) -> Mapping[bytes, Values]:
-        computed = await compute(list(queries.values()))
-        values = dict(zip(queries, computed, strict=True))
-        try:
-            await self._store.put_many(values)
-        except Exception as error:
-            self._failed(error)
+        values: dict[bytes, Values] = {}
+        missing = dict(queries)
+        while missing:
+            claim = await self._store.claim(missing)
+            values |= claim.found
+            own = {key: query for key, query in missing.items() if key in claim.own}
+            elsewhere = {key: query for key, query in missing.items() if key not in own and key not in values}
+            waiting = asyncio.create_task(self._store.await_others(elsewhere)) if elsewhere else None
+            try:
+                values |= await self._computed(own, compute)
+                values |= await waiting if waiting else {}
+            finally:
+                if waiting:
+                    waiting.cancel()
+            missing = {key: query for key, query in queries.items() if key not in values}
         return values
 
-    async def _get(self, keys: Sequence[bytes]) -> Mapping[bytes, Values]:
-        try:
-            return await self._store.get_many(keys)
-        except Exception as error:
-            self._failed(error)
+    async def _computed(self, queries: Mapping[bytes, Query], compute: Compute) -> Mapping[bytes, Values]:
+        if not queries:
             return {}
-
-    def _failed(self, error: Exception) -> None:
-        self._metrics.cache("error")
-        log.warning("cache_failed", error=type(error).__name__)
+        try:
+            computed = await compute(list(queries.values()))
+        except BaseException:
+            await self._store.release(set(queries))
+            raise
+        values = dict(zip(queries, computed, strict=True))
+        await self._store.put_many(queries, values)
+        return values
