@@ -40,6 +40,8 @@ class Ask:
     given: Mapping[str, float] = field(default_factory=dict)
     history: Sequence[PastRun] = ()
     deadline_ms: int | None = None
+    #: Of the bytes that it came as, where they were read as one: equal bytes need not be read again.
+    fingerprint: bytes | None = None
 
 
 def check_targets(

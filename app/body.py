@@ -11,6 +11,7 @@ from typing import Literal
 from starlette.requests import Request
 
 from app.errors import BodyTooLarge, MalformedBody, UnsupportedMediaType
+from app.timings import current
 
 JSON_TYPES = ("application/json",)
 RAW_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
@@ -57,6 +58,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         if size > limit:
             raise _too_large(limit)
         chunks.append(chunk)
+    current().body_bytes = size
     return b"".join(chunks)
 
 

@@ -3,16 +3,19 @@
 import os
 from collections.abc import Callable
 
-from app.batcher import Batcher
+from app.ask import DEFAULT_QUANTILES
+from app.batcher import Batcher, Limits
 from app.cache import Codec, ForecastCache, MemoryStore, Store, TieredStore
 from app.contracts import Checkpoint, ReadConfig
+from app.engine_host import EngineHost
 from app.metrics import Metrics
 from app.service import Service
+from app.service_time import ServiceTime
 from app.settings import Settings
 from app.units import UnitReader
 from model import jobs
 from model.checkpoint import Checkpoint as StoredCheckpoint
-from model.engines.base import Engine
+from model.engines.base import Engine, Query
 
 #: With more cores vLLM's core is better off in a process of its own.
 _FEW_CORES = 4
@@ -47,18 +50,40 @@ def build_service(
         ),
         codec,
         ForecastCache(_store(settings, codec, metrics), metrics),
-        Batcher(
-            build_engine,
-            metrics,
-            max_queue=settings.max_queue,
-            max_batch=settings.max_batch,
-            wait_seconds=settings.batch_wait_ms / 1000,
-            stall_seconds=settings.engine_stall_seconds,
-        ),
+        _batcher(settings, checkpoint, build_engine, metrics, warm=given is None),
         metrics,
         default_deadline_ms=settings.default_deadline_ms,
         drain_seconds=settings.drain_seconds,
     )
+
+
+def _batcher(
+    settings: Settings,
+    checkpoint: Checkpoint,
+    build_engine: Callable[[], Engine],
+    metrics: Metrics,
+    *,
+    warm: bool,
+) -> Batcher:
+    targets = tuple(target.name for target in checkpoint.targets)
+    longest = checkpoint.token_budget
+    sizes = [(1, 64), (1, longest), (4, longest), (1, 64), (1, longest), (4, longest)] if warm else []
+    service_time = ServiceTime()
+    host = EngineHost(
+        build_engine,
+        metrics,
+        service_time,
+        stall_seconds=settings.engine_stall_seconds,
+        attempts=settings.engine_attempts,
+        warm_up=[[Query((1,) * tokens, targets, DEFAULT_QUANTILES)] * prompts for prompts, tokens in sizes],
+    )
+    limits = Limits(
+        settings.max_queue_tokens,
+        settings.max_batch,
+        settings.max_batch_tokens,
+        settings.batch_wait_ms / 1000,
+    )
+    return Batcher(host, service_time, metrics, limits)
 
 
 def _store(settings: Settings, codec: Codec, metrics: Metrics) -> Store:

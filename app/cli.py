@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 
 from app.ask import Ask
-from app.batcher import Timings
 from app.build import build_service
 from app.logging import configure_logging
 from app.metrics import Metrics
@@ -110,9 +109,7 @@ async def _predict(settings: Settings, ask: Ask) -> dict[str, Any]:
     service.start()
     try:
         await service.started()
-        return await service.predict(
-            ask, request_id=uuid.uuid4().hex, arrived=time.perf_counter(), timings=Timings()
-        )
+        return await service.predict(ask, request_id=uuid.uuid4().hex, arrived=time.perf_counter())
     finally:
         await service.close()
 

@@ -15,6 +15,7 @@ from app.logging import configure_logging
 from app.metrics import Metrics
 from app.middleware import RequestMiddleware
 from app.settings import Settings
+from app.tracing import NoTraces, OtlpTraces, Traces
 from model import jobs
 from model.engines.base import Engine
 
@@ -33,12 +34,14 @@ def create_app(
     configure_logging(settings.log_level)
     metrics = Metrics()
     service = build_service(settings, metrics, checkpoint=checkpoint, engine=engine, read=read)
+    traces = _traces(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
         yield
         await service.close()
+        traces.close()
 
     app = FastAPI(
         title="Jobcast",
@@ -54,8 +57,14 @@ def create_app(
     use_openapi(app)
     add_error_handlers(app)
     app.include_router(router)
-    app.add_middleware(RequestMiddleware, metrics=metrics)
+    app.add_middleware(RequestMiddleware, metrics=metrics, traces=traces)
     return app
+
+
+def _traces(settings: Settings) -> Traces:
+    if settings.otlp_endpoint is None:
+        return NoTraces()
+    return OtlpTraces(settings.otlp_endpoint, settings.trace_ratio)
 
 
 def _version() -> str:

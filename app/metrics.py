@@ -7,7 +7,7 @@ One registry per app, so that tests can make several.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -19,11 +19,14 @@ from prometheus_client import (
     generate_latest,
 )
 
+from app.timings import Stage, Timed, current
+
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-Stage = Literal["read", "serialize", "tokenize", "cache", "queue", "prefill", "decode", "calibrate"]
 CacheOutcome = Literal["hit", "miss", "coalesced", "error"]
 ShedReason = Literal["queue_full", "deadline"]
+#: Why an engine had to be replaced.
+Loss = Literal["died", "hung", "out_of_memory", "failing"]
 
 REQUEST_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STAGE_BUCKETS = (0.0001, 0.00025, 0.0005, *REQUEST_BUCKETS)
@@ -66,6 +69,9 @@ class Metrics:
             "jobcast_shed", "Requests refused to keep the rest fast.", ["reason"], registry=registry
         )
         self._shared_cache_up: Gauge | None = None
+        self._engine_losses = Counter(
+            "jobcast_engine_losses", "Engines that had to be replaced.", ["reason"], registry=registry
+        )
         self._engine_up = Gauge("jobcast_engine_up", "1 while the engine can answer.", registry=registry)
         self._model = Info("jobcast_model", "The checkpoint that answers.", registry=registry)
         self._predicted = Histogram(
@@ -77,10 +83,12 @@ class Metrics:
         )
         #: `labels()` takes a lock and a look-up; a matrix of 256 jobs would notice.
         self._predicted_of: dict[str, Histogram] = {}
-        for outcome in ("hit", "miss", "coalesced", "error"):
+        for outcome in get_args(CacheOutcome):
             self._cache.labels(outcome)
-        for reason in ("queue_full", "deadline"):
+        for reason in get_args(ShedReason):
             self._shed.labels(reason)
+        for loss in get_args(Loss):
+            self._engine_losses.labels(loss)
 
     def watch(self, *, queue_depth: Callable[[], int], engine_up: Callable[[], bool]) -> None:
         """Read the two gauges from the batcher whenever they are scraped."""
@@ -91,9 +99,12 @@ class Metrics:
         """Say which checkpoint answers."""
         self._model.info({"name": name, "version": version})
 
-    def stage(self, stage: Stage, seconds: float) -> None:
-        """Record the time that one stage took."""
+    def stage(self, stage: Stage, seconds: float, began: float | None = None) -> None:
+        """Record the time that one stage took, for the request that runs too; began: else it ended just now."""
         self._stage.labels(stage).observe(seconds)
+        if began is None:
+            began = time.perf_counter() - seconds
+        current().stages.append(Timed(stage, began, seconds))
 
     @contextmanager
     def timed(self, stage: Stage) -> Iterator[None]:
@@ -102,12 +113,16 @@ class Metrics:
         try:
             yield
         finally:
-            self.stage(stage, time.perf_counter() - start)
+            self.stage(stage, time.perf_counter() - start, start)
 
     def cache(self, outcome: CacheOutcome, count: int = 1) -> None:
         """Count look-ups in the cache."""
         if count:
             self._cache.labels(outcome).inc(count)
+
+    def engine_lost(self, reason: Loss) -> None:
+        """Count an engine that had to be replaced."""
+        self._engine_losses.labels(reason).inc()
 
     def shared_cache_up(self, up: bool) -> None:
         """Say whether Redis is asked. The series is there where a Redis is."""

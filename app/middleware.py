@@ -9,9 +9,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.batcher import Timings
 from app.errors import problem_response
 from app.metrics import Metrics
+from app.timings import begin
+from app.tracing import Traces
 
 log = structlog.get_logger()
 
@@ -25,11 +26,11 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"
 
 
 class RequestMiddleware:
-    """Gives `request.state` a request_id, `arrived` (perf_counter seconds) and `timings`."""
+    """Gives `request.state` a request_id and `arrived` (perf_counter seconds), and the request its timings."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, traces: Traces) -> None:
         self._app = app
-        self._metrics = metrics
+        self._metrics, self._traces = metrics, traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -40,8 +41,8 @@ class RequestMiddleware:
         taken = headers.get("x-request-id", "")
         request_id = taken if _REQUEST_ID.fullmatch(taken) else uuid.uuid4().hex
         trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
-        timings = Timings()
-        scope.setdefault("state", {}).update(request_id=request_id, arrived=arrived, timings=timings)
+        timings = begin()
+        scope.setdefault("state", {}).update(request_id=request_id, arrived=arrived)
         status: int | None = None
 
         async def answer(message: Message) -> None:
@@ -71,6 +72,8 @@ class RequestMiddleware:
             code = status or CLIENT_CLOSED_REQUEST
             self._metrics.requests.labels(route, method, str(code)).inc()
             self._metrics.request_duration.labels(route).observe(seconds)
+            if route not in PROBES:
+                self._traces.finished(headers, route, method, code, arrived, timings)
             write = log.debug if route in PROBES else log.info
             write(
                 "request",
@@ -82,6 +85,10 @@ class RequestMiddleware:
                 duration_ms=round(seconds * 1000, 2),
                 queue_ms=round(timings.queue_seconds * 1000, 2),
                 inference_ms=round(timings.inference_seconds * 1000, 2),
+                stages_ms=timings.milliseconds(),
+                body_bytes=timings.body_bytes,
+                prompts=timings.prompts,
+                tokens=timings.tokens,
             )
 
 

@@ -13,16 +13,19 @@ from typing import Any
 
 from app.answer import AnswerWriter
 from app.ask import Ask, check_depth, check_given, check_history, check_quantiles, check_targets
-from app.batcher import Batcher, Timings
+from app.batcher import Batcher
 from app.cache import Codec, ForecastCache, Found, Values
 from app.contracts import Checkpoint
 from app.metrics import Metrics
+from app.timings import current
 from app.units import Unit, UnitReader
 from model.engines.base import Query
-from model.errors import DeadlineExceeded, InvalidGiven
+from model.errors import DeadlineExceeded, InvalidGiven, Overloaded
 
 #: The quantile that calibration needs.
 MEDIAN = 0.5
+#: Of a config that was not read yet: about what it will become.
+_CHARACTERS_PER_TOKEN, _LEAST_TOKENS = 4, 64
 
 
 class Service:
@@ -44,6 +47,7 @@ class Service:
         self._units = units
         self._codec, self._cache = codec, cache
         self._batcher = batcher
+        self._metrics = metrics
         self._answers = AnswerWriter(checkpoint, metrics)
         self._default_deadline_ms = default_deadline_ms
         self._drain_seconds = drain_seconds
@@ -74,20 +78,28 @@ class Service:
         await self._cache.close()
         self._units.close()
 
-    async def predict(self, ask: Ask, *, request_id: str, arrived: float, timings: Timings) -> dict[str, Any]:
+    def fingerprint(self, *parts: bytes) -> bytes:
+        """A keyed hash of what a client sent, for `recall`."""
+        return self._units.fingerprint(*parts)
+
+    def recall(self, fingerprint: bytes) -> Ask | None:
+        """The question that these bytes were the last time; None where they are not remembered."""
+        return self._units.recall(fingerprint)
+
+    async def predict(self, ask: Ask, *, request_id: str, arrived: float, caller: str = "") -> dict[str, Any]:
         """The answer of api.md, JSON-able.
 
-        `arrived` is the `time.perf_counter()` from which the deadline counts; `timings` is filled in.
+        `arrived` is the `time.perf_counter()` from which the deadline counts; `caller` is who asks, for fair turns.
         Raises JobcastError.
         """
         deadline = arrived + (ask.deadline_ms or self._default_deadline_ms) / 1000
         try:
             async with asyncio.timeout(max(0.0, deadline - time.perf_counter())):
-                return await self._predict(ask, request_id, deadline, timings)
+                return await self._predict(ask, request_id, deadline, caller)
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed before the answer was ready") from None
 
-    async def _predict(self, ask: Ask, request_id: str, deadline: float, timings: Timings) -> dict[str, Any]:
+    async def _predict(self, ask: Ask, request_id: str, deadline: float, caller: str) -> dict[str, Any]:
         known = self.checkpoint.targets
         quantiles = check_quantiles(ask.quantiles)
         check_given(ask.given, known)
@@ -95,21 +107,35 @@ class Service:
         check_history(ask.history, known)
         check_depth(ask.config)
         check_depth(ask.context)
+        if not self._units.known(ask):
+            self._look_ahead(ask, caller, deadline)
         units = await self._units.units(ask)
+        timings = current()
+        timings.prompts += len(units.all)
+        timings.tokens += sum(len(unit.prompt) for unit in units.all)
         if ask.given and len(units.all) != 1:
             raise InvalidGiven("values can be given for one job only; say which with `job`")
         computed = tuple(sorted({*quantiles, MEDIAN}))
         question = Query((), targets, computed, ask.given)
-        found = await self._forecasts(units.all, question, deadline, timings)
+        found = await self._forecasts(units.all, question, deadline, caller)
         return self._answers.write(units, found, question, quantiles, request_id)
 
+    def _look_ahead(self, ask: Ask, caller: str, deadline: float) -> None:
+        """Refuse what would be late before any work is spent on it. Raises Overloaded."""
+        size = len(ask.config) // _CHARACTERS_PER_TOKEN if isinstance(ask.config, str) else 0
+        tokens = min(self.checkpoint.token_budget, max(_LEAST_TOKENS, size))
+        wait = self._units.expected_wait() + self._batcher.expected_wait(caller, tokens)
+        if wait > deadline - time.perf_counter():
+            self._metrics.shed("deadline")
+            raise Overloaded("the expected wait exceeds the deadline", retry_after_seconds=wait)
+
     async def _forecasts(
-        self, units: Sequence[Unit], question: Query, deadline: float, timings: Timings
+        self, units: Sequence[Unit], question: Query, deadline: float, caller: str
     ) -> list[Found]:
         """One forecast per unit; equal prompts are asked once."""
 
         async def compute(queries: Sequence[Query]) -> list[Values]:
-            forecasts = await self._batcher.forecast(queries, deadline=deadline, timings=timings)
+            forecasts = await self._batcher.forecast(queries, deadline=deadline, caller=caller)
             return [forecast.values for forecast in forecasts]
 
         queries = [replace(question, prompt=unit.prompt) for unit in units]

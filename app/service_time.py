@@ -1,33 +1,52 @@
-"""How long an engine call takes, as a moving fit `fixed + per_prompt * prompts`."""
+"""How long an engine call takes: the shape of the curve is measured once, at the start; its height follows the load.
+
+    seconds(tokens) = level * (fixed + per_token * tokens)
+
+A fit of both parameters to live traffic would know nothing about sizes that it has not seen lately: calls of one size
+only say nothing of a slope. The level alone is learnt from any call, and tells a machine that has become slower.
+"""
+
+import math
+from collections.abc import Sequence
+
+#: Before anything was measured: a call costs what so many tokens cost, beside its tokens.
+_FIXED_TOKENS = 64.0
 
 
 class ServiceTime:
-    """Least squares over recent calls; each new call makes the older ones count less."""
+    """Times of calls by their tokens; each new call makes the older ones count less."""
 
-    def __init__(self, decay: float = 0.95) -> None:
+    def __init__(self, decay: float = 0.9) -> None:
         self._decay = decay
-        self._weight = self._size = self._seconds = self._size_squared = self._product = 0.0
+        self._fixed, self._per_token = _FIXED_TOKENS, 1.0
+        self._seconds = self._shape = 0.0
 
-    def observe(self, prompts: int, seconds: float) -> None:
+    def measured(self, calls: Sequence[tuple[int, float]]) -> None:
+        """Take the shape from calls of different sizes, (tokens, seconds) each, and the level with it."""
+        if len({tokens for tokens, _ in calls}) < 2:
+            return
+        count = len(calls)
+        size = sum(tokens for tokens, _ in calls) / count
+        seconds = sum(taken for _, taken in calls) / count
+        spread = sum((tokens - size) ** 2 for tokens, _ in calls)
+        slope = sum((tokens - size) * (taken - seconds) for tokens, taken in calls) / spread
+        # Neither more nor fewer tokens are free, whatever the noise says.
+        slope = min(max(slope, 0.1 * seconds / size), seconds / size)
+        self._fixed, self._per_token = seconds - slope * size, slope
+        self._seconds = self._shape = 1.0
+
+    def observe(self, tokens: int, seconds: float) -> None:
         """Learn from one engine call."""
-        keep = self._decay
-        self._weight = keep * self._weight + 1
-        self._size = keep * self._size + prompts
-        self._seconds = keep * self._seconds + seconds
-        self._size_squared = keep * self._size_squared + prompts * prompts
-        self._product = keep * self._product + prompts * seconds
+        self._seconds = self._decay * self._seconds + seconds
+        self._shape = self._decay * self._shape + self._fixed + self._per_token * tokens
 
-    def seconds(self, prompts: int) -> float:
+    def seconds(self, tokens: float) -> float:
         """Expected duration of a call; 0 while nothing is known."""
-        if self._weight == 0 or prompts == 0:
+        if not self._shape or not tokens:
             return 0.0
-        size, seconds = self._size / self._weight, self._seconds / self._weight
-        variance = self._size_squared / self._weight - size * size
-        covariance = self._product / self._weight - size * seconds
-        slope = max(0.0, covariance / variance) if variance > 1e-9 else 0.0
-        return max(seconds + slope * (prompts - size), seconds * min(1.0, prompts / size))
+        return self._seconds / self._shape * (self._fixed + self._per_token * tokens)
 
-    def to_serve(self, prompts: int, max_batch: int) -> float:
-        """Expected time for that many prompts, one call after another."""
-        full, rest = divmod(prompts, max_batch)
-        return full * self.seconds(max_batch) + self.seconds(rest)
+    def to_serve(self, prompts: int, tokens: int, max_batch: int, max_tokens: int) -> float:
+        """Expected time for that many prompts of that many tokens in all, one call after another."""
+        calls = max(math.ceil(prompts / max_batch), math.ceil(tokens / max_tokens))
+        return calls * self.seconds(tokens / calls) if calls else 0.0

@@ -20,12 +20,19 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    #: Where traces go (OTLP over HTTP, such as http://collector:4318/v1/traces); none without. Needs jobcast[traces].
+    otlp_endpoint: str | None = None
+    #: The share of the traces that begin here; a caller's own trace is followed as the caller says.
+    trace_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+
     checkpoint: Path = DEFAULT_CHECKPOINT
     engine: Literal["torch", "vllm", "vllm-server", "fake"] = "torch"
     #: Threads of the engine's own arithmetic; None leaves the choice to the engine.
     engine_threads: Annotated[int | None, Field(ge=1)] = None
-    #: An engine call that takes longer than this makes the service not ready.
-    engine_stall_seconds: Annotated[float, Field(gt=0)] = 60.0
+    #: An engine call hangs when it takes eight times what it should, and longer than this: the engine is replaced.
+    engine_stall_seconds: Annotated[float, Field(gt=0)] = 0.75
+    #: Lost or not started so many times in a row, the engine is given up, and the process ends.
+    engine_attempts: Annotated[int, Field(ge=1)] = 5
 
     #: engine=vllm: its core in a process of its own. None: where more than four cores are to be had.
     vllm_own_process: bool | None = None
@@ -45,10 +52,11 @@ class Settings(BaseSettings):
     #: Threads that read configs and tokenize, off the event loop.
     reader_threads: Annotated[int, Field(ge=1)] = 2
 
-    #: Prompts that may wait for the engine, those of all requests together.
-    max_queue: Annotated[int, Field(ge=1)] = 512
-    #: Prompts of one engine call.
+    #: Prompt tokens that may wait for the engine, those of all requests together.
+    max_queue_tokens: Annotated[int, Field(ge=1)] = 262_144
+    #: Prompts of one engine call, and tokens.
     max_batch: Annotated[int, Field(ge=1)] = 32
+    max_batch_tokens: Annotated[int, Field(ge=1)] = 16_384
     #: How long a prompt may wait for company after a busy engine comes free; an idle engine never waits.
     batch_wait_ms: Annotated[float, Field(ge=0)] = 2.0
 

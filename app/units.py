@@ -1,15 +1,16 @@
 """From a raw config to prompts: what is read, chosen and tokenized, off the event loop, once per body.
 
-The memo is local to the process: a keyed hash of what the client sent leads to the prompts it became, so that
-equal bytes are read once. The key is random, so that nobody can aim at a collision.
+The memo is local to the process: a keyed hash of what the client sent leads to the question that it was and the prompts
+it became, so that equal bytes are read once. The key is random, so that nobody can aim at a collision.
 """
 
 import asyncio
+import contextvars
 import secrets
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from cachetools import LRUCache
@@ -50,6 +51,14 @@ class Units:
         return (self.workflow, *self.jobs) if self.workflow else self.jobs
 
 
+@dataclass(frozen=True)
+class _Remembered:
+    """A question without its config, and what the config became."""
+
+    ask: Ask
+    units: Units
+
+
 class UnitReader:
     """Reads configs on threads of its own and remembers what they became."""
 
@@ -60,27 +69,77 @@ class UnitReader:
         self._checkpoint = checkpoint
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="reader")
-        self._memo: LRUCache[bytes, Units] = LRUCache(memo_tokens, getsizeof=_tokens)
+        self._thread_count = threads
+        self._memo: LRUCache[bytes, _Remembered] = LRUCache(memo_tokens, getsizeof=_tokens)
         self._memo_key = secrets.token_bytes(32)
+        self._reading = 0
+        self._read_seconds = 0.0
+
+    def fingerprint(self, *parts: bytes) -> bytes:
+        """A keyed hash of what a client sent."""
+        digest = blake2b(key=self._memo_key, digest_size=32)
+        for part in parts:
+            digest.update(len(part).to_bytes(8))
+            digest.update(part)
+        return digest.digest()
+
+    def recall(self, fingerprint: bytes) -> Ask | None:
+        """The question that these bytes were, without its config: `units` knows what that became."""
+        remembered: _Remembered | None = self._memo.get(fingerprint)
+        return remembered.ask if remembered else None
+
+    def known(self, ask: Ask) -> bool:
+        """Whether it need not be read."""
+        return self._remembered(ask) is not None
+
+    def expected_wait(self) -> float:
+        """Seconds until a config that comes now would begin to be read."""
+        return self._read_seconds * max(0, self._reading - self._thread_count + 1) / self._thread_count
 
     async def units(self, ask: Ask) -> Units:
         """The prompts of an ask. Raises UnknownKind, InvalidConfig, UnknownJob, InvalidHistory."""
-        key = self._key(ask)
-        units = self._memo.get(key)
-        if units is None:
-            units = await asyncio.get_running_loop().run_in_executor(self._threads, self._make, ask)
-            if _tokens(units) <= self._memo.maxsize:
-                self._memo[key] = units
+        remembered = self._remembered(ask)
+        if remembered is not None:
+            return remembered.units
+        self._reading += 1
+        try:
+            run = contextvars.copy_context().run
+            units, seconds = await asyncio.get_running_loop().run_in_executor(
+                self._threads, run, self._timed, ask
+            )
+        finally:
+            self._reading -= 1
+        self._read_seconds += 0.1 * (seconds - self._read_seconds) if self._read_seconds else seconds
+        self._remember(ask, units)
         return units
 
     def close(self) -> None:
         """Let the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _key(self, ask: Ask) -> bytes:
+    def _remembered(self, ask: Ask) -> _Remembered | None:
+        """By the bytes it came as, or else by what they say: the same config may come with other quantiles."""
+        known: _Remembered | None = self._memo.get(ask.fingerprint) if ask.fingerprint else None
+        if known is not None:
+            return known
+        known = self._memo.get(self._content(ask))
+        if known is not None:
+            self._remember(ask, known.units)
+        return known
+
+    def _remember(self, ask: Ask, units: Units) -> None:
+        keys = [self._content(ask)] + ([ask.fingerprint] if ask.fingerprint else [])
+        made = _Remembered(replace(ask, config="", context={}, history=()), units)
+        if len(keys) * _tokens(made) <= self._memo.maxsize:
+            self._memo.update(dict.fromkeys(keys, made))
+
+    def _content(self, ask: Ask) -> bytes:
         runs = [[run.values, run.age_seconds, run.same_config, run.status, run.job] for run in ask.history]
-        sent = dump([ask.kind, ask.config, ask.context, ask.job, runs])
-        return blake2b(sent, key=self._memo_key, digest_size=32).digest()
+        return self.fingerprint(b"content", dump([ask.kind, ask.config, ask.context, ask.job, runs]))
+
+    def _timed(self, ask: Ask) -> tuple[Units, float]:
+        began = time.perf_counter()
+        return self._make(ask), time.perf_counter() - began
 
     def _make(self, ask: Ask) -> Units:
         try:
@@ -97,8 +156,8 @@ class UnitReader:
     def _unit(self, job: Job) -> Unit:
         start = time.perf_counter()
         prompt = self._checkpoint.prompt(job)
-        self._metrics.stage("serialize", time.perf_counter() - start - prompt.tokenize_seconds)
         self._metrics.stage("tokenize", prompt.tokenize_seconds)
+        self._metrics.stage("serialize", time.perf_counter() - start - prompt.tokenize_seconds, start)
         return Unit(
             kind=job.kind,
             scope=job.scope,
@@ -117,5 +176,5 @@ def _choose(reading: Reading, name: str | None) -> Sequence[Job]:
     return [reading.workflow, *reading.jobs] if reading.workflow else reading.jobs
 
 
-def _tokens(units: Units) -> int:
-    return sum(len(unit.prompt) + 64 for unit in units.all)
+def _tokens(remembered: _Remembered) -> int:
+    return sum(len(unit.prompt) + 64 for unit in remembered.units.all)

@@ -1,13 +1,14 @@
 """From a request's bytes to a PredictRequest: the JSON envelope, or the file itself with query parameters."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 
 from app.api.schemas import PredictRequest, validated
-from app.body import body_form, decode_text, read_body
+from app.body import Form, body_form, decode_text, read_body
 from app.errors import MalformedBody
 
 #: Query parameters of the raw form, and what each says.
@@ -24,7 +25,34 @@ RAW_PARAMETERS = {
 CONTEXT_PARAMETERS = ("event", "repository", "runner")
 
 
-async def read_predict_request(request: Request, limit: int) -> PredictRequest:
+@dataclass(frozen=True)
+class RawRequest:
+    """A request of POST /predict as it came: not parsed yet, since equal bytes need not be."""
+
+    form: Form
+    parameters: Sequence[tuple[str, str]]
+    body: bytes
+
+    @property
+    def parts(self) -> tuple[bytes, ...]:
+        """All that tells it from another one."""
+        query = (text.encode("utf-8", "surrogatepass") for pair in self.parameters for text in pair)
+        return (self.form.encode(), self.body, *query)
+
+    def parsed(self) -> PredictRequest:
+        """What it says. Raises MalformedBody."""
+        if self.form == "json":
+            return validated(PredictRequest, parse_json(self.body))
+        return validated(PredictRequest, _raw(self.parameters, decode_text(self.body)))
+
+
+def caller_of(request: Request) -> str:
+    """Who asks, for fair turns: the name of the key, or else the address."""
+    named: str | None = getattr(request.state, "client_name", None)
+    return named or (request.client.host if request.client else "")
+
+
+async def read_predict_request(request: Request, limit: int) -> RawRequest:
     """The request of POST /predict. Raises UnsupportedMediaType, BodyTooLarge, MalformedBody."""
     parameters = request.query_params
     form = body_form(request.headers, has_kind="kind" in parameters)
@@ -33,10 +61,7 @@ async def read_predict_request(request: Request, limit: int) -> PredictRequest:
             "query parameters belong to the raw form; "
             "to send a file that is JSON itself, use Content-Type: text/plain"
         )
-    body = await read_body(request, limit)
-    if form == "json":
-        return validated(PredictRequest, parse_json(body))
-    return validated(PredictRequest, _raw(parameters.multi_items(), decode_text(body)))
+    return RawRequest(form, parameters.multi_items(), await read_body(request, limit))
 
 
 def parse_json(body: bytes) -> object:

@@ -1,6 +1,7 @@
 """The routes of api.md."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -9,9 +10,8 @@ from starlette.responses import HTMLResponse, Response
 
 from app.api.disconnect import unless_disconnected
 from app.api.openapi import ANSWERS, BATCH_BODY, PREDICT_BODY, RAW_QUERY
-from app.api.requests import parse_json, read_predict_request
+from app.api.requests import caller_of, parse_json, read_predict_request
 from app.api.schemas import BatchRequest, BatchResponse, PredictRequest, PredictResponse, validated
-from app.batcher import Timings
 from app.body import body_form, read_body
 from app.docs_page import docs_page
 from app.errors import MalformedBody, problem
@@ -41,11 +41,13 @@ async def predict(request: Request) -> Response:
 
     Every job of the config gets the quantiles asked for, where they came from, and how far to trust them.
     """
-    settings, service, timings = _parts(request)
-    content = await read_predict_request(request, settings.max_body_bytes)
+    settings, service = _parts(request)
+    raw = await read_predict_request(request, settings.max_body_bytes)
+    fingerprint = service.fingerprint(*raw.parts)
+    ask = service.recall(fingerprint) or replace(raw.parsed().ask(), fingerprint=fingerprint)
     state = request.state
     answer = service.predict(
-        content.ask(), request_id=state.request_id, arrived=state.arrived, timings=timings
+        ask, request_id=state.request_id, arrived=state.arrived, caller=caller_of(request)
     )
     return JsonResponse(await unless_disconnected(request, answer))
 
@@ -62,19 +64,20 @@ async def predict_batch(request: Request) -> Response:
 
     Each answer's `request_id` is that of the call with a dot and its place.
     """
-    settings, service, timings = _parts(request)
+    settings, service = _parts(request)
     body_form(request.headers, has_kind=False, raw_allowed=False)
     body = await read_body(request, settings.max_body_bytes)
     items = validated(BatchRequest, parse_json(body)).requests
     if len(items) > settings.max_batch_items:
         raise MalformedBody(f"a batch holds at most {settings.max_batch_items} requests")
     arrived: float = request.state.arrived
+    caller = caller_of(request)
 
     async def answer(place: int, item: object) -> dict[str, Any]:
         request_id = f"{request.state.request_id}.{place}"
         try:
             ask = validated(PredictRequest, item).ask()
-            return await service.predict(ask, request_id=request_id, arrived=arrived, timings=timings)
+            return await service.predict(ask, request_id=request_id, arrived=arrived, caller=caller)
         except JobcastError as error:
             return problem(error, request_id)
         except Exception as error:
@@ -90,7 +93,7 @@ async def predict_batch(request: Request) -> Response:
 @router.get("/models", summary="The checkpoint that answers", tags=["about"])
 async def models(request: Request) -> Response:
     """Its targets with their units, the kinds it accepts, where it came from and how well it did."""
-    _, service, _ = _parts(request)
+    _, service = _parts(request)
     checkpoint = service.checkpoint
     named = {
         "name": checkpoint.name,
@@ -111,7 +114,7 @@ async def live() -> Response:
 @router.get("/health/ready", summary="Requests can be sent here", tags=["health"])
 async def ready(request: Request) -> Response:
     """200 while the engine can answer; 503 while it starts, after it died and while the service drains."""
-    _, service, _ = _parts(request)
+    _, service = _parts(request)
     if not service.ready():
         raise EngineUnavailable("not ready: the engine is starting, dead or draining")
     return JsonResponse({"status": "ready"})
@@ -143,6 +146,6 @@ async def openapi(request: Request) -> Response:
     return JsonResponse(request.app.openapi())
 
 
-def _parts(request: Request) -> tuple[Settings, Service, Timings]:
+def _parts(request: Request) -> tuple[Settings, Service]:
     state = request.app.state
-    return state.settings, state.service, request.state.timings
+    return state.settings, state.service

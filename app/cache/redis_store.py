@@ -32,7 +32,6 @@ _CLAIM_MS = 1500
 _LOOK_SECONDS = 0.004
 
 
-
 class RedisStore:
     """See `app.cache.stores.Store`. One per process and event loop."""
 

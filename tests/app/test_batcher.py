@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.batcher import Batcher, Timings
+from app.batcher import Batcher, Limits
+from app.engine_host import EngineHost
 from app.metrics import Metrics
+from app.service_time import ServiceTime
 from model.engines.base import Forecast, Query
 from model.errors import DeadlineExceeded, EngineUnavailable, Overloaded, ValueOutOfRange
 from tests.app.fakes import WatchedEngine, until
@@ -19,9 +21,17 @@ def query(number: int, **given: float) -> Query:
     return Query((number,), ("runtime_seconds",), (0.5,), given)
 
 
-async def started(engine: Any, **settings: Any) -> Batcher:
-    chosen = {"max_queue": 100, "max_batch": 8, "wait_seconds": 0.001, "stall_seconds": 60.0} | settings
-    batcher = Batcher(lambda: engine, Metrics(), **chosen)
+def batcher_of(
+    engine: Any, metrics: Metrics | None = None, *, stall_seconds: float = 60.0, **limits: Any
+) -> Batcher:
+    chosen = {"max_tokens": 100, "max_batch": 8, "max_batch_tokens": 1000, "wait_seconds": 0.001} | limits
+    metrics, service_time = metrics or Metrics(), ServiceTime()
+    host = EngineHost(lambda: engine, metrics, service_time, stall_seconds=stall_seconds, attempts=5)
+    return Batcher(host, service_time, metrics, Limits(**chosen))
+
+
+async def started(engine: Any, metrics: Metrics | None = None, **settings: Any) -> Batcher:
+    batcher = batcher_of(engine, metrics, **settings)
     batcher.start()
     await batcher.started()
     return batcher
@@ -29,7 +39,7 @@ async def started(engine: Any, **settings: Any) -> Batcher:
 
 async def forecast(batcher: Batcher, *numbers: int, seconds: float = 5.0) -> list[Forecast]:
     deadline = time.perf_counter() + seconds
-    return await batcher.forecast([query(one) for one in numbers], deadline=deadline, timings=Timings())
+    return await batcher.forecast([query(one) for one in numbers], deadline=deadline)
 
 
 def sizes(engine: WatchedEngine) -> list[int]:
@@ -125,7 +135,7 @@ async def test_an_idle_engine_always_gets_a_chance_to_show_that_it_is_fast_again
 
 
 async def test_more_prompts_than_the_queue_holds_are_served_when_nothing_waits(engine: WatchedEngine) -> None:
-    batcher = await started(engine, max_queue=4)
+    batcher = await started(engine, max_tokens=4)
     assert len(await forecast(batcher, *range(20))) == 20
     assert sizes(engine) == [8, 8, 4]
     await batcher.close(1)
@@ -159,9 +169,7 @@ async def test_one_bad_query_does_not_fail_its_neighbours() -> None:
     first = asyncio.create_task(forecast(batcher, 1))
     await until(lambda: bool(engine.batches))
     deadline = time.perf_counter() + 5
-    bad = asyncio.create_task(
-        batcher.forecast([query(2, cpu_cores=1e300)], deadline=deadline, timings=Timings())
-    )
+    bad = asyncio.create_task(batcher.forecast([query(2, cpu_cores=1e300)], deadline=deadline))
     good = asyncio.create_task(forecast(batcher, 3))
     await until(lambda: batcher.depth == 2)
     engine.gate.set()
@@ -169,37 +177,6 @@ async def test_one_bad_query_does_not_fail_its_neighbours() -> None:
     with pytest.raises(ValueOutOfRange):
         await bad
     await first
-    await batcher.close(1)
-
-
-async def test_an_engine_failure_fails_its_batch_only(engine: WatchedEngine) -> None:
-    batcher = await started(engine)
-    engine.failure = RuntimeError("out of memory")
-    with pytest.raises(EngineUnavailable):
-        await forecast(batcher, 1, 2)
-    engine.failure = None
-    assert await forecast(batcher, 1)
-    await batcher.close(1)
-
-
-async def test_a_dead_a_stuck_or_a_starting_engine_is_not_healthy(engine: WatchedEngine) -> None:
-    fresh = Batcher(lambda: engine, Metrics(), max_queue=1, max_batch=1, wait_seconds=0, stall_seconds=1)
-    assert not fresh.healthy()
-    with pytest.raises(EngineUnavailable):
-        await forecast(fresh, 1)
-    await fresh.close(0)
-    batcher = await started(engine, stall_seconds=0.02)
-    assert batcher.healthy()
-    engine.gate.clear()
-    stuck = asyncio.create_task(forecast(batcher, 1))
-    await until(lambda: not batcher.healthy())
-    engine.gate.set()
-    await stuck
-    assert batcher.healthy()
-    engine.alive = False
-    assert not batcher.healthy()
-    with pytest.raises(EngineUnavailable):
-        await forecast(batcher, 1)
     await batcher.close(1)
 
 
@@ -226,3 +203,51 @@ async def test_closing_does_not_wait_for_a_stuck_engine(engine: WatchedEngine) -
     answers = await asyncio.gather(*accepted, return_exceptions=True)
     assert [type(one) for one in answers] == [EngineUnavailable] * 3
     engine.gate.set()
+
+
+async def test_a_single_request_waits_for_a_turn_and_not_for_the_batch_before_it(
+    engine: WatchedEngine,
+) -> None:
+    batcher = await started(engine, max_batch=4)
+    engine.gate.clear()
+    first = asyncio.create_task(forecast(batcher, 0))
+    await until(lambda: bool(engine.batches))
+    many = asyncio.create_task(forecast(batcher, *range(100, 140)))
+    await until(lambda: batcher.depth == 40)
+    single = asyncio.create_task(forecast(batcher, 7))
+    await until(lambda: batcher.depth == 41)
+    engine.gate.set()
+    await asyncio.gather(first, single, many)
+    served = [[one.prompt[0] for one in batch] for batch in engine.batches]
+    assert 7 in served[1]
+    await batcher.close(1)
+
+
+async def test_a_caller_with_many_requests_does_not_starve_another(engine: WatchedEngine) -> None:
+    batcher = await started(engine, max_batch=4)
+    engine.gate.clear()
+    deadline = time.perf_counter() + 5
+
+    def asked(caller: str, number: int) -> asyncio.Task[list[Forecast]]:
+        made = batcher.forecast([query(number)], deadline=deadline, caller=caller)
+        return asyncio.create_task(made)
+
+    tasks = [asked("noisy", 0)]
+    await until(lambda: bool(engine.batches))
+    tasks += [asked("noisy", number) for number in range(1, 31)]
+    await until(lambda: batcher.depth == 30)
+    tasks += [asked("quiet", number) for number in (100, 101)]
+    await until(lambda: batcher.depth == 32)
+    engine.gate.set()
+    await asyncio.gather(*tasks)
+    assert {100, 101} <= {one.prompt[0] for one in engine.batches[1]}
+    await batcher.close(1)
+
+
+async def test_a_call_is_bounded_in_tokens_too(engine: WatchedEngine) -> None:
+    batcher = await started(engine, max_batch_tokens=10)
+    deadline = time.perf_counter() + 5
+    long = [Query((1,) * 6, ("cpu_cores",), (0.5,))] * 3 + [Query((1,) * 40, ("cpu_cores",), (0.5,))]
+    await batcher.forecast(long, deadline=deadline)
+    assert [[len(one.prompt) for one in batch] for batch in engine.batches] == [[6], [6], [6], [40]]
+    await batcher.close(1)

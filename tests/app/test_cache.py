@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
-from app.batcher import Batcher, Timings
 from app.cache import Codec, ForecastCache, MemoryStore, Values
 from app.metrics import Metrics
 from model.engines.base import Query
 from model.errors import DeadlineExceeded, JobcastError
 from tests.app.fakes import MakeApp, TinyCheckpoint, WatchedEngine, ask, running, until, until_metric
+from tests.app.test_batcher import started
 
 pytestmark = pytest.mark.anyio
 
@@ -160,11 +160,7 @@ async def test_under_random_load_and_abandonment_every_answer_is_right_and_nothi
     engine.seconds = 0.001
     random = Random(7)
     metrics = Metrics()
-    batcher = Batcher(
-        lambda: engine, metrics, max_queue=48, max_batch=8, wait_seconds=0.001, stall_seconds=60
-    )
-    batcher.start()
-    await batcher.started()
+    batcher = await started(engine, metrics, max_tokens=48)
     cache, codec = ForecastCache(MemoryStore(20, 60), metrics), Codec("v")
     ends: Counter[str] = Counter()
 
@@ -175,7 +171,7 @@ async def test_under_random_load_and_abandonment_every_answer_is_right_and_nothi
         deadline = time.perf_counter() + random.choice([0.001, 0.005, 0.02, 2])
 
         async def compute(wanted: Sequence[Query]) -> list[Values]:
-            answers = await batcher.forecast(wanted, deadline=deadline, timings=Timings())
+            answers = await batcher.forecast(wanted, deadline=deadline)
             return [answer.values for answer in answers]
 
         try:

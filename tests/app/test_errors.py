@@ -208,7 +208,7 @@ async def test_a_late_answer_is_a_timeout(client: httpx.AsyncClient, engine: Wat
 
 
 async def test_a_full_queue_sheds_with_retry_after(make_app: MakeApp, engine: WatchedEngine) -> None:
-    async with running(make_app(max_queue=1)) as client:
+    async with running(make_app(max_queue_tokens=1)) as client:
         engine.gate.clear()
         running_now = asyncio.create_task(client.post("/predict", json=ask("runs")))
         await until(lambda: bool(engine.batches))

@@ -25,6 +25,7 @@ SERIES = {
     "jobcast_cache_requests_total": {"outcome"},
     "jobcast_shed_total": {"reason"},
     "jobcast_engine_up": set(),
+    "jobcast_engine_losses_total": {"reason"},
     "jobcast_model_info": {"name", "version"},
     "jobcast_predicted_value_bucket": {"target", "le"},
 }
