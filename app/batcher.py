@@ -1,11 +1,11 @@
-"""Micro-batching in front of the engine: one bounded queue in fair turns, as many calls at a time as the engine takes.
+"""Micro-batching in front of the engine: one queue in fair turns, as many calls at a time as the engine takes.
 
-    forecast() ─ admit ─► fair queue ─► a batch, bounded in prompts and tokens ─► an engine call ─► each waiter's future
-                  │                      (abandoned and late ones are dropped here)
-                  └► Overloaded: the queue is full, or the expected wait exceeds the deadline
+    forecast() ─► fair queue ─► a batch, bounded in prompts and tokens ─► an engine call ─► each waiter's future
+                             (abandoned and late ones are dropped here)
 
-An idle engine starts at once and always admits. While it takes no further call prompts collect; when it does, they
-wait for company until the oldest has waited `wait_seconds` in all. Times are `time.perf_counter()` seconds.
+What comes in is bounded before (`app.admission`). An idle engine starts at once. While it takes no further call prompts
+collect; when it does, they wait for company until the oldest has waited `wait_seconds` in all. Times are
+`time.perf_counter()` seconds.
 """
 
 import asyncio
@@ -18,17 +18,15 @@ from functools import partial
 from app.engine_host import EngineHost
 from app.fair_queue import Entry, FairQueue
 from app.metrics import Metrics
-from app.service_time import ServiceTime
 from app.timings import Timed, current
 from model.engines.base import Forecast, Query
-from model.errors import DeadlineExceeded, EngineUnavailable, JobcastError, Overloaded
+from model.errors import DeadlineExceeded, EngineUnavailable, JobcastError
 
 
 @dataclass(frozen=True)
 class Limits:
-    """max_tokens: prompt tokens that may wait; max_batch, max_batch_tokens: of one call of the engine."""
+    """max_batch, max_batch_tokens: prompts and tokens of one call of the engine."""
 
-    max_tokens: int
     max_batch: int
     max_batch_tokens: int
     wait_seconds: float
@@ -37,8 +35,8 @@ class Limits:
 class Batcher:
     """Everything runs on the event loop; the host has the engine's threads."""
 
-    def __init__(self, host: EngineHost, service_time: ServiceTime, metrics: Metrics, limits: Limits) -> None:
-        self._host, self._service_time = host, service_time
+    def __init__(self, host: EngineHost, metrics: Metrics, limits: Limits) -> None:
+        self._host = host
         self._metrics, self._limits = metrics, limits
         self._queue = FairQueue()
         self._arrival = asyncio.Event()
@@ -66,46 +64,20 @@ class Batcher:
         """Wait until the start has succeeded or failed."""
         await self._host.started()
 
-    def expected_wait(self, caller: str, tokens: int) -> float:
-        """Seconds until so many more tokens of a caller would begin to be served; 0 where the engine is idle."""
-        if not self._queue and not self._busy():
-            return 0.0
-        ahead = self._queue.ahead(caller, tokens)
-        calls = max(1, self._host.calls)
-        limits = self._limits
-        share = round(len(self._queue) * ahead / max(1, self._queue.tokens))
-        wait = self._service_time.to_serve(share, ahead, limits.max_batch, limits.max_batch_tokens) / calls
-        return wait + (self._host.left() if self._busy() else 0.0)
-
-    def admit(self, caller: str, prompts: int, tokens: int, seconds_left: float) -> None:
-        """Raises EngineUnavailable, or Overloaded where the prompts would be late or the queue is full."""
-        if not self.healthy():
-            state = "starting" if self._host.starting else "stopping" if self._closing else "not available"
-            raise EngineUnavailable(f"the engine is {state}")
-        if not self._queue and not self._busy():
-            return
-        limits = self._limits
-        wait = self.expected_wait(caller, tokens)
-        if self._queue and self._queue.tokens + tokens > limits.max_tokens:
-            self._metrics.shed("queue_full")
-            raise Overloaded("too many prompts wait for the engine", retry_after_seconds=wait)
-        own = self._service_time.to_serve(prompts, tokens, limits.max_batch, limits.max_batch_tokens)
-        if wait + own > seconds_left:
-            self._metrics.shed("deadline")
-            raise Overloaded("the expected wait exceeds the deadline", retry_after_seconds=wait)
-
     async def forecast(
         self, queries: Sequence[Query], *, deadline: float, caller: str = ""
     ) -> list[Forecast]:
         """One forecast per query, in order.
 
-        Raises EngineUnavailable, Overloaded, DeadlineExceeded, or the engine's own ValueOutOfRange. When the
+        Raises EngineUnavailable, DeadlineExceeded, or the engine's own ValueOutOfRange. When the
         asker is cancelled, its prompts leave the queue.
         """
         now = time.perf_counter()
         loop = asyncio.get_running_loop()
+        if not self.healthy():
+            state = "starting" if self._host.starting else "stopping" if self._closing else "not available"
+            raise EngineUnavailable(f"the engine is {state}")
         entries = [Entry(query, loop.create_future(), now, deadline) for query in queries]
-        self.admit(caller, len(entries), sum(entry.tokens for entry in entries), deadline - now)
         self._queue.add(caller, entries)
         self._arrival.set()
         try:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 
+from app.admission import Admission
 from app.ask import DEFAULT_QUANTILES
 from app.batcher import Batcher, Limits
 from app.cache import Codec, ForecastCache, MemoryStore, Store, TieredStore
@@ -51,6 +52,7 @@ def build_service(
         codec,
         ForecastCache(_store(settings, codec, metrics), metrics),
         _batcher(settings, checkpoint, build_engine, metrics, warm=given is None),
+        Admission(metrics, max_tokens=settings.max_queue_tokens),
         metrics,
         default_deadline_ms=settings.default_deadline_ms,
         drain_seconds=settings.drain_seconds,
@@ -78,12 +80,11 @@ def _batcher(
         warm_up=[[Query((1,) * tokens, targets, DEFAULT_QUANTILES)] * prompts for prompts, tokens in sizes],
     )
     limits = Limits(
-        settings.max_queue_tokens,
         settings.max_batch,
         settings.max_batch_tokens,
         settings.batch_wait_ms / 1000,
     )
-    return Batcher(host, service_time, metrics, limits)
+    return Batcher(host, metrics, limits)
 
 
 def _store(settings: Settings, codec: Codec, metrics: Metrics) -> Store:

@@ -92,11 +92,6 @@ class EngineHost:
         return min(self._running.engine.concurrency, _MOST_CALLS) if self._running else 1
 
     @property
-    def calls(self) -> int:
-        """Calls that are running."""
-        return len(self._calls)
-
-    @property
     def starting(self) -> bool:
         """Whether an engine is on its way."""
         return self._running is None and self._keeper is not None and not self._keeper.done()
@@ -144,12 +139,6 @@ class EngineHost:
         running.failures = 0
         self._service_time.observe(tokens, time.perf_counter() - call.started)
         return forecasts
-
-    def left(self) -> float:
-        """Seconds until the first of the running calls should be done."""
-        now = time.perf_counter()
-        ends = (call.started + self._service_time.seconds(call.tokens) - now for call in self._calls)
-        return max(0.0, min(ends, default=0.0))
 
     async def close(self, *, stuck: bool = False) -> None:
         """Stop. An engine that is stuck is left behind."""

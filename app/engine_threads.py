@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from app.priority import step_back
+
 _Result = TypeVar("_Result")
 _Task = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
 
@@ -38,6 +40,7 @@ class EngineThreads:
             self._tasks.put(None)
 
     def _work(self) -> None:
+        step_back()
         while (task := self._tasks.get()) is not None:
             loop, future, call = task
             settle: Callable[[asyncio.Future[Any], Any], None] = _resolve

@@ -114,14 +114,3 @@ class FairQueue:
         self._callers.clear()
         self._count = self.tokens = 0
         return waiting
-
-    def ahead(self, caller: str, tokens: int) -> int:
-        """Tokens that are served before a new request of so many is done, its own left out."""
-        own = sum(min(request.tokens, tokens) for request in self._callers.get(caller, ()))
-        turns = own + tokens
-        others = (
-            min(sum(request.tokens for request in requests), turns)
-            for name, requests in self._callers.items()
-            if name != caller
-        )
-        return own + sum(others)

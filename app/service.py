@@ -8,9 +8,11 @@ answer ◄─ support, warnings ◄─ calibrate ◄─────────�
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
+from app.admission import Admission, Ticket
 from app.answer import AnswerWriter
 from app.ask import Ask, check_depth, check_given, check_history, check_quantiles, check_targets
 from app.batcher import Batcher
@@ -20,7 +22,7 @@ from app.metrics import Metrics
 from app.timings import current
 from app.units import Unit, UnitReader
 from model.engines.base import Query
-from model.errors import DeadlineExceeded, InvalidGiven, Overloaded
+from model.errors import DeadlineExceeded, InvalidGiven
 
 #: The quantile that calibration needs.
 MEDIAN = 0.5
@@ -38,6 +40,7 @@ class Service:
         codec: Codec,
         cache: ForecastCache,
         batcher: Batcher,
+        admission: Admission,
         metrics: Metrics,
         *,
         default_deadline_ms: int,
@@ -46,8 +49,7 @@ class Service:
         self.checkpoint = checkpoint
         self._units = units
         self._codec, self._cache = codec, cache
-        self._batcher = batcher
-        self._metrics = metrics
+        self._batcher, self._admission = batcher, admission
         self._answers = AnswerWriter(checkpoint, metrics)
         self._default_deadline_ms = default_deadline_ms
         self._drain_seconds = drain_seconds
@@ -107,35 +109,48 @@ class Service:
         check_history(ask.history, known)
         check_depth(ask.config)
         check_depth(ask.context)
-        if not self._units.known(ask):
-            self._look_ahead(ask, caller, deadline)
-        units = await self._units.units(ask)
-        timings = current()
-        timings.prompts += len(units.all)
-        timings.tokens += sum(len(unit.prompt) for unit in units.all)
-        if ask.given and len(units.all) != 1:
-            raise InvalidGiven("values can be given for one job only; say which with `job`")
         computed = tuple(sorted({*quantiles, MEDIAN}))
         question = Query((), targets, computed, ask.given)
-        found = await self._forecasts(units.all, question, deadline, caller)
+        if self._units.known(ask):
+            return await self._answer(ask, question, quantiles, request_id, deadline, caller)
+        # Refused before any work is spent on it, if it would be late.
+        size = len(ask.config) // _CHARACTERS_PER_TOKEN if isinstance(ask.config, str) else 0
+        guess = min(self.checkpoint.token_budget, max(_LEAST_TOKENS, size))
+        with self._admission.ticket(caller, guess, deadline, guessed=True) as ticket:
+            return await self._answer(ask, question, quantiles, request_id, deadline, caller, ticket)
+
+    async def _answer(
+        self,
+        ask: Ask,
+        question: Query,
+        quantiles: Sequence[float],
+        request_id: str,
+        deadline: float,
+        caller: str,
+        ticket: Ticket | None = None,
+    ) -> dict[str, Any]:
+        units = await self._units.units(ask)
+        if ask.given and len(units.all) != 1:
+            raise InvalidGiven("values can be given for one job only; say which with `job`")
+        tokens = sum(len(unit.prompt) for unit in units.all)
+        if ticket is not None:
+            self._admission.read(ticket, tokens)
+        timings = current()
+        timings.prompts += len(units.all)
+        timings.tokens += tokens
+        found = await self._forecasts(units.all, question, deadline, caller, ticket)
         return self._answers.write(units, found, question, quantiles, request_id)
 
-    def _look_ahead(self, ask: Ask, caller: str, deadline: float) -> None:
-        """Refuse what would be late before any work is spent on it. Raises Overloaded."""
-        size = len(ask.config) // _CHARACTERS_PER_TOKEN if isinstance(ask.config, str) else 0
-        tokens = min(self.checkpoint.token_budget, max(_LEAST_TOKENS, size))
-        wait = self._units.expected_wait() + self._batcher.expected_wait(caller, tokens)
-        if wait > deadline - time.perf_counter():
-            self._metrics.shed("deadline")
-            raise Overloaded("the expected wait exceeds the deadline", retry_after_seconds=wait)
-
     async def _forecasts(
-        self, units: Sequence[Unit], question: Query, deadline: float, caller: str
+        self, units: Sequence[Unit], question: Query, deadline: float, caller: str, ticket: Ticket | None
     ) -> list[Found]:
         """One forecast per unit; equal prompts are asked once."""
 
         async def compute(queries: Sequence[Query]) -> list[Values]:
-            forecasts = await self._batcher.forecast(queries, deadline=deadline, caller=caller)
+            tokens = sum(len(query.prompt) for query in queries)
+            # What was known, and not to be read, has come without a ticket.
+            with nullcontext() if ticket else self._admission.ticket(caller, tokens, deadline):
+                forecasts = await self._batcher.forecast(queries, deadline=deadline, caller=caller)
             return [forecast.values for forecast in forecasts]
 
         queries = [replace(question, prompt=unit.prompt) for unit in units]

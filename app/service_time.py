@@ -6,7 +6,6 @@ A fit of both parameters to live traffic would know nothing about sizes that it 
 only say nothing of a slope. The level alone is learnt from any call, and tells a machine that has become slower.
 """
 
-import math
 from collections.abc import Sequence
 
 #: Before anything was measured: a call costs what so many tokens cost, beside its tokens.
@@ -45,8 +44,3 @@ class ServiceTime:
         if not self._shape or not tokens:
             return 0.0
         return self._seconds / self._shape * (self._fixed + self._per_token * tokens)
-
-    def to_serve(self, prompts: int, tokens: int, max_batch: int, max_tokens: int) -> float:
-        """Expected time for that many prompts of that many tokens in all, one call after another."""
-        calls = max(math.ceil(prompts / max_batch), math.ceil(tokens / max_tokens))
-        return calls * self.seconds(tokens / calls) if calls else 0.0

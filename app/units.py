@@ -19,6 +19,7 @@ from app.ask import Ask, attach_history
 from app.contracts import Checkpoint, ReadConfig
 from app.json import dump
 from app.metrics import Metrics
+from app.priority import step_back
 from model.errors import ConfigTooDeep
 from model.jobs import select
 from model.jobs.job import Job, Reading, Scope
@@ -68,12 +69,9 @@ class UnitReader:
         self._read = read
         self._checkpoint = checkpoint
         self._metrics = metrics
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="reader")
-        self._thread_count = threads
+        self._threads = ThreadPoolExecutor(threads, "reader", step_back)
         self._memo: LRUCache[bytes, _Remembered] = LRUCache(memo_tokens, getsizeof=_tokens)
         self._memo_key = secrets.token_bytes(32)
-        self._reading = 0
-        self._read_seconds = 0.0
 
     def fingerprint(self, *parts: bytes) -> bytes:
         """A keyed hash of what a client sent."""
@@ -92,24 +90,13 @@ class UnitReader:
         """Whether it need not be read."""
         return self._remembered(ask) is not None
 
-    def expected_wait(self) -> float:
-        """Seconds until a config that comes now would begin to be read."""
-        return self._read_seconds * max(0, self._reading - self._thread_count + 1) / self._thread_count
-
     async def units(self, ask: Ask) -> Units:
         """The prompts of an ask. Raises UnknownKind, InvalidConfig, UnknownJob, InvalidHistory."""
         remembered = self._remembered(ask)
         if remembered is not None:
             return remembered.units
-        self._reading += 1
-        try:
-            run = contextvars.copy_context().run
-            units, seconds = await asyncio.get_running_loop().run_in_executor(
-                self._threads, run, self._timed, ask
-            )
-        finally:
-            self._reading -= 1
-        self._read_seconds += 0.1 * (seconds - self._read_seconds) if self._read_seconds else seconds
+        run = contextvars.copy_context().run
+        units = await asyncio.get_running_loop().run_in_executor(self._threads, run, self._make, ask)
         self._remember(ask, units)
         return units
 
@@ -136,10 +123,6 @@ class UnitReader:
     def _content(self, ask: Ask) -> bytes:
         runs = [[run.values, run.age_seconds, run.same_config, run.status, run.job] for run in ask.history]
         return self.fingerprint(b"content", dump([ask.kind, ask.config, ask.context, ask.job, runs]))
-
-    def _timed(self, ask: Ask) -> tuple[Units, float]:
-        began = time.perf_counter()
-        return self._make(ask), time.perf_counter() - began
 
     def _make(self, ask: Ask) -> Units:
         try:

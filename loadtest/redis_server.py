@@ -54,6 +54,11 @@ class RedisServer:
         self._process.kill()
         self._process.wait()
 
+    def restart(self) -> None:
+        """Killed, and started again, empty."""
+        self.kill()
+        self.start()
+
     def freeze(self) -> None:
         """SIGSTOP: connections stay, nothing is answered."""
         assert self._process

@@ -57,6 +57,11 @@ class RunningService:
         except OSError:
             return 0, ""
 
+    def metric(self, name: str) -> float:
+        """The sum of a series over all its labels; 0 where it is not there."""
+        lines = (line.rpartition(" ") for line in self.get("/metrics")[1].splitlines())
+        return sum(float(value) for labelled, _, value in lines if labelled.partition("{")[0] == name)
+
     def wait_until_ready(self, seconds: float = _START_SECONDS) -> None:
         """Raises RuntimeError where that never comes."""
         until = time.monotonic() + seconds
@@ -79,17 +84,24 @@ def running_service(
     port: int | None = None,
     core: int | None = None,
     wait: bool = True,
+    module: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[RunningService]:
-    """`jobcast serve` on loopback. settings: without their prefix JOBCAST_; core: the only one that it may use."""
+    """`jobcast serve` on loopback, or another module that takes --port.
+
+    settings: without their prefix JOBCAST_; core: the only one that it may use; environment: beside the settings.
+    """
     chosen = port or free_port()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBCAST_")}
-    environment |= {f"JOBCAST_{name.upper()}": str(value) for name, value in (settings or {}).items()}
-    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(chosen)]
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("JOBCAST_")}
+    variables |= environment or {}
+    variables |= {f"JOBCAST_{name.upper()}": str(value) for name, value in (settings or {}).items()}
+    program = [module] if module else ["app.cli", "serve"]
+    command = [sys.executable, "-m", *program, "--port", str(chosen)]
     if core is not None:
         command = ["taskset", "-c", str(core), *command]
-        environment["OMP_NUM_THREADS"] = "1"
+        variables["OMP_NUM_THREADS"] = "1"
     with TemporaryFile() as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=log, stderr=subprocess.STDOUT)
         service = RunningService(process, chosen, log)
         try:
             if wait:

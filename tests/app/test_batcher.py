@@ -11,7 +11,7 @@ from app.engine_host import EngineHost
 from app.metrics import Metrics
 from app.service_time import ServiceTime
 from model.engines.base import Forecast, Query
-from model.errors import DeadlineExceeded, EngineUnavailable, Overloaded, ValueOutOfRange
+from model.errors import DeadlineExceeded, EngineUnavailable, ValueOutOfRange
 from tests.app.fakes import WatchedEngine, until
 
 pytestmark = pytest.mark.anyio
@@ -24,10 +24,10 @@ def query(number: int, **given: float) -> Query:
 def batcher_of(
     engine: Any, metrics: Metrics | None = None, *, stall_seconds: float = 60.0, **limits: Any
 ) -> Batcher:
-    chosen = {"max_tokens": 100, "max_batch": 8, "max_batch_tokens": 1000, "wait_seconds": 0.001} | limits
+    chosen = {"max_batch": 8, "max_batch_tokens": 1000, "wait_seconds": 0.001} | limits
     metrics, service_time = metrics or Metrics(), ServiceTime()
     host = EngineHost(lambda: engine, metrics, service_time, stall_seconds=stall_seconds, attempts=5)
-    return Batcher(host, service_time, metrics, Limits(**chosen))
+    return Batcher(host, metrics, Limits(**chosen))
 
 
 async def started(engine: Any, metrics: Metrics | None = None, **settings: Any) -> Batcher:
@@ -105,39 +105,6 @@ async def test_a_passed_deadline_ends_the_wait_and_spares_the_engine(engine: Wat
     engine.gate.set()
     await first
     assert sizes(engine) == [1]
-    await batcher.close(1)
-
-
-async def test_a_deadline_that_cannot_be_met_is_refused_at_once(engine: WatchedEngine) -> None:
-    batcher = await started(engine, max_batch=1)
-    engine.seconds = 0.1
-    await forecast(batcher, 1)
-    waiting = [asyncio.create_task(forecast(batcher, one)) for one in range(3)]
-    await until(lambda: batcher.depth == 2)
-    begin = time.perf_counter()
-    with pytest.raises(Overloaded) as refused:
-        await forecast(batcher, 9, seconds=0.2)
-    assert time.perf_counter() - begin < 0.1
-    assert 0.1 < refused.value.retry_after_seconds < 1
-    await asyncio.gather(*waiting)
-    await batcher.close(1)
-
-
-async def test_an_idle_engine_always_gets_a_chance_to_show_that_it_is_fast_again(
-    engine: WatchedEngine,
-) -> None:
-    batcher = await started(engine)
-    engine.seconds = 0.5
-    await forecast(batcher, 1)
-    engine.seconds = 0.0
-    await forecast(batcher, 1, seconds=0.4)
-    await batcher.close(1)
-
-
-async def test_more_prompts_than_the_queue_holds_are_served_when_nothing_waits(engine: WatchedEngine) -> None:
-    batcher = await started(engine, max_tokens=4)
-    assert len(await forecast(batcher, *range(20))) == 20
-    assert sizes(engine) == [8, 8, 4]
     await batcher.close(1)
 
 

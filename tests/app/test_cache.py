@@ -160,7 +160,7 @@ async def test_under_random_load_and_abandonment_every_answer_is_right_and_nothi
     engine.seconds = 0.001
     random = Random(7)
     metrics = Metrics()
-    batcher = await started(engine, metrics, max_tokens=48)
+    batcher = await started(engine, metrics)
     cache, codec = ForecastCache(MemoryStore(20, 60), metrics), Codec("v")
     ends: Counter[str] = Counter()
 

@@ -199,4 +199,3 @@ def test_service_time_follows_the_machine_and_keeps_its_shape() -> None:
     for _ in range(60):  # twice as slow, seen at one size only
         service_time.observe(100, 0.04)
     assert service_time.seconds(1000) == pytest.approx(0.22, rel=0.02)
-    assert service_time.to_serve(64, 2000, 32, 500) == pytest.approx(4 * service_time.seconds(500))

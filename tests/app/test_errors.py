@@ -10,7 +10,7 @@ import pytest
 from app.errors import ERROR_TABLE, HttpError
 from model.errors import CheckpointError, JobcastError, ValueOutOfRange
 from tests.app import fakes
-from tests.app.fakes import CANARY, MakeApp, WatchedEngine, ask, running, until, until_metric
+from tests.app.fakes import CANARY, MakeApp, WatchedEngine, ask, running, until
 
 pytestmark = pytest.mark.anyio
 
@@ -212,17 +212,14 @@ async def test_a_full_queue_sheds_with_retry_after(make_app: MakeApp, engine: Wa
         engine.gate.clear()
         running_now = asyncio.create_task(client.post("/predict", json=ask("runs")))
         await until(lambda: bool(engine.batches))
-        waiting = asyncio.create_task(client.post("/predict", json=ask("waits")))
-        await until_metric(client, "jobcast_queue_depth 1.0")
         response = await client.post("/predict", json=ask("one too many"))
         problem = check(response, "overloaded")
         assert int(response.headers["Retry-After"]) >= 1
         assert problem["retry_after_seconds"] >= 0
         scraped = (await client.get("/metrics")).text
         assert 'jobcast_shed_total{reason="queue_full"} 1.0' in scraped
-        assert "jobcast_queue_depth 1.0" in scraped
         engine.gate.set()
-        assert [one.status_code for one in await asyncio.gather(running_now, waiting)] == [200, 200]
+        assert (await running_now).status_code == 200
 
 
 def test_the_error_table_has_every_error_that_a_client_can_meet() -> None:

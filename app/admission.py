@@ -1,0 +1,119 @@
+"""Who may still be served in time: work is counted from the door to the answer, and the pace at which it gets done.
+
+    a request comes ─► what is ahead of it / pace > what is left of its deadline? ─ yes ─► Overloaded, not even read
+                                                                                └ no ──► a ticket, until its answer
+
+Reading, waiting and the engine share processors in ways that differ from machine to machine. The pace, tokens answered
+per second in which there was anything to do, contains all of it: what waits before a request divided by the pace is
+when its turn comes (Little's law). Turns are fair (`app.fair_queue`): a request waits for its share, not for everything
+that came before it.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from app.metrics import Metrics
+from model.errors import Overloaded
+
+#: Older answers count less by e in this time.
+_MEMORY_SECONDS = 3.0
+#: The share of its time that a request is expected to need at most: the pace is an average, and a late answer is
+#: worth nothing while it has cost all that an early one costs.
+_SURE = 0.75
+#: How fast the ratio of true to guessed tokens is learnt.
+_LEARNING = 0.1
+
+
+@dataclass(eq=False)
+class Ticket:
+    """What one request costs, in prompt tokens: guessed at the door, known once it was read."""
+
+    tokens: float
+    guess: float = 0.0
+
+
+class Admission:
+    """Used on one event loop; no waiting in it."""
+
+    def __init__(self, metrics: Metrics, *, max_tokens: int) -> None:
+        self._metrics = metrics
+        self._max_tokens = max_tokens
+        self._inside: dict[str, set[Ticket]] = {}
+        self._done_tokens = self._busy_seconds = 0.0
+        self._since = 0.0
+        self._per_guess = 1.0
+
+    @contextmanager
+    def ticket(
+        self, caller: str, tokens: float, deadline: float, *, guessed: bool = False
+    ) -> Iterator[Ticket]:
+        """Be counted until the block ends. deadline: in `time.perf_counter()` seconds. Raises Overloaded.
+
+        guessed: `read` will say what it was.
+        """
+        now = time.perf_counter()
+        ticket = Ticket(tokens * self._per_guess, tokens) if guessed else Ticket(tokens)
+        self._admit(caller, ticket.tokens, deadline - now)
+        if not self._inside:
+            self._since = now
+        self._inside.setdefault(caller, set()).add(ticket)
+        done = False
+        try:
+            yield ticket
+            done = True
+        finally:
+            self._leave(caller, ticket, done)
+
+    def read(self, ticket: Ticket, tokens: int) -> None:
+        """A ticket's tokens were guessed, and are known now."""
+        self._per_guess += _LEARNING * (tokens / ticket.guess - self._per_guess)
+        ticket.tokens = tokens
+
+    def waiting(self) -> float:
+        """Tokens of all that is inside."""
+        return sum(ticket.tokens for tickets in self._inside.values() for ticket in tickets)
+
+    def expected_wait(self, caller: str, tokens: float) -> float:
+        """Seconds until the turn of a request that would come now; 0 while nothing is known."""
+        return self._ahead(caller, tokens) / self._pace() if self._done_tokens else 0.0
+
+    def _admit(self, caller: str, tokens: float, seconds_left: float) -> None:
+        if not self._inside:
+            return  # idle: it gets its chance, whatever the past says
+        wait = self.expected_wait(caller, tokens)
+        if self.waiting() + tokens > self._max_tokens:
+            self._metrics.shed("queue_full")
+            raise Overloaded("too much waits for the engine", retry_after_seconds=wait)
+        own = tokens / self._pace() if self._done_tokens else 0.0
+        if wait + own > _SURE * seconds_left:
+            self._metrics.shed("deadline")
+            raise Overloaded("the expected wait exceeds the deadline", retry_after_seconds=wait)
+
+    def _ahead(self, caller: str, tokens: float) -> float:
+        """Tokens that are served before a new request of so many is, in fair turns."""
+        own = sum(min(ticket.tokens, tokens) for ticket in self._inside.get(caller, ()))
+        turns = own + tokens
+        others = (
+            min(sum(ticket.tokens for ticket in tickets), turns)
+            for name, tickets in self._inside.items()
+            if name != caller
+        )
+        return own + sum(others)
+
+    def _pace(self) -> float:
+        """Tokens per busy second."""
+        return self._done_tokens / max(self._busy_seconds, 1e-9)
+
+    def _leave(self, caller: str, ticket: Ticket, done: bool) -> None:
+        now = time.perf_counter()
+        passed, self._since = now - self._since, now
+        kept = math.exp(-passed / _MEMORY_SECONDS)
+        self._busy_seconds = kept * self._busy_seconds + passed
+        self._done_tokens = kept * self._done_tokens + (ticket.tokens if done else 0)
+        tickets = self._inside[caller]
+        tickets.discard(ticket)
+        if not tickets:
+            del self._inside[caller]
