@@ -1,5 +1,6 @@
 """The service as an ASGI app: settings -> service -> routes, handlers, middleware."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -7,17 +8,24 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 
 from app.api.openapi import use_openapi
-from app.api.routes import router
+from app.api.routes import metrics_router, router
+from app.auth.gate import METRICS, OPEN, PAGES, Gate
+from app.auth.limiter import MemoryRateLimiter, RedisRateLimiter
+from app.auth.rates import Rate
+from app.auth.ring import KeyRing
 from app.build import build_service
 from app.contracts import Checkpoint, ReadConfig
 from app.errors import add_error_handlers
+from app.headers import SecurityHeaders, cors
 from app.logging import configure_logging
 from app.metrics import Metrics
 from app.middleware import RequestMiddleware
 from app.settings import Settings
+from app.startup import ConfigurationError
 from app.tracing import NoTraces, OtlpTraces, Traces
 from model import jobs
 from model.engines.base import Engine
+from model.errors import CheckpointError
 
 DESCRIPTION = "Predicts what a workflow job will need before it runs: wall time, peak memory and CPU."
 
@@ -29,19 +37,31 @@ def create_app(
     engine: Engine | None = None,
     read: ReadConfig = jobs.read,
 ) -> FastAPI:
-    """The app; its engine starts with it, in the background. Raises CheckpointError."""
+    """The app; its engine starts with it, in the background. Raises ConfigurationError."""
     settings = settings or Settings()
     configure_logging(settings.log_level)
     metrics = Metrics()
-    service = build_service(settings, metrics, checkpoint=checkpoint, engine=engine, read=read)
+    keys = KeyRing.from_settings(settings, metrics)
+    limiter = RedisRateLimiter(url.get_secret_value()) if (url := settings.redis_url) else MemoryRateLimiter()
+    try:
+        service = build_service(settings, metrics, checkpoint=checkpoint, engine=engine, read=read)
+    except CheckpointError as error:
+        raise ConfigurationError(f"JOBCAST_CHECKPOINT: {' '.join(error.message.split())}") from None
     traces = _traces(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
+        beside = [asyncio.create_task(metrics.keep_current())]
+        if keys is not None:
+            beside.append(asyncio.create_task(keys.watch()))
         yield
         await service.close()
         traces.close()
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+        await limiter.close()
 
     app = FastAPI(
         title="Jobcast",
@@ -54,10 +74,26 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.settings, app.state.metrics, app.state.service = settings, metrics, service
-    use_openapi(app)
+    use_openapi(app, keyed=keys is not None)
     add_error_handlers(app)
     app.include_router(router)
+    if settings.metrics_port is None:
+        app.include_router(metrics_router)
+    # Each wraps those before it: headers, then request id and log, then CORS (a preflight has no key), then the gate.
+    app.add_middleware(
+        Gate,
+        keys=keys,
+        limiter=limiter,
+        default_rate=Rate.parse(settings.rate_limit) if settings.rate_limit else None,
+        open_paths=OPEN
+        | (PAGES if settings.open_docs else set())
+        | ({METRICS} if settings.open_metrics else set()),
+        metrics=metrics,
+    )
+    if settings.cors_origins:
+        app.add_middleware(cors, origins=settings.cors_origins)
     app.add_middleware(RequestMiddleware, metrics=metrics, traces=traces)
+    app.add_middleware(SecurityHeaders, tls=settings.tls_in_front)
     return app
 
 
