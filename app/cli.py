@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -36,22 +37,24 @@ def serve(
     """Serve predictions over HTTP; all other settings are JOBCAST_* variables."""
     settings = load_settings(host=host, port=port, workers=workers)
     check_exposure(settings)
-    sockets = bind(settings.host, settings.port)
-    metrics_sockets = None
-    if settings.metrics_port is not None:
-        metrics_sockets = bind(settings.metrics_host, settings.metrics_port, prefix="JOBCAST_METRICS_")
-        listen(metrics_sockets, prefix="JOBCAST_METRICS_")
-    if settings.workers > 1:
-        from app.supervisor import supervise
+    with ExitStack() as open_sockets:
+        sockets = [open_sockets.enter_context(one) for one in bind(settings.host, settings.port)]
+        metrics_sockets = None
+        if settings.metrics_port is not None:
+            bound = bind(settings.metrics_host, settings.metrics_port, prefix="JOBCAST_METRICS_")
+            metrics_sockets = [open_sockets.enter_context(one) for one in bound]
+            listen(metrics_sockets, prefix="JOBCAST_METRICS_")
+        if settings.workers > 1:
+            from app.supervisor import supervise
 
-        raise typer.Exit(supervise(settings, sockets, metrics_sockets))
-    os.environ.pop(MULTIPROCESS_DIRECTORY, None)  # of one process nobody else needs to know the series
-    from app.main import create_app
-    from app.server import serve as run
+            raise typer.Exit(supervise(settings, sockets, metrics_sockets))
+        os.environ.pop(MULTIPROCESS_DIRECTORY, None)  # nobody else needs the series of one process
+        from app.main import create_app
+        from app.server import serve as run
 
-    app = create_app(settings)
-    listen(sockets)
-    run(app, settings, sockets, metrics_sockets=metrics_sockets)
+        app = create_app(settings)
+        listen(sockets)
+        run(app, settings, sockets, metrics_sockets=metrics_sockets)
 
 
 @cli.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
