@@ -87,6 +87,7 @@ def predict(
         config = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"cannot be read: {type(error).__name__}", param_hint="FILE") from None
+    os.environ.pop(MULTIPROCESS_DIRECTORY, None)
     from app.ask import Ask
     from app.local import predict_here, print_answer
     from app.logging import configure_logging

@@ -10,10 +10,11 @@ from fastapi import FastAPI
 from app.api.openapi import use_openapi
 from app.api.routes import metrics_router, router
 from app.auth.gate import METRICS, OPEN, PAGES, Gate
-from app.auth.limiter import MemoryRateLimiter, RedisRateLimiter
+from app.auth.limiter import MemoryRateLimiter, RateLimiter
 from app.auth.rates import Rate
 from app.auth.ring import KeyRing
 from app.build import build_service
+from app.cache.redis_client import InvalidRedisUrl, redis_client
 from app.contracts import Checkpoint, ReadConfig
 from app.errors import add_error_handlers
 from app.headers import SecurityHeaders, cors
@@ -42,9 +43,11 @@ def create_app(
     configure_logging(settings.log_level)
     metrics = Metrics()
     keys = KeyRing.from_settings(settings, metrics)
-    limiter = RedisRateLimiter(url.get_secret_value()) if (url := settings.redis_url) else MemoryRateLimiter()
     try:
+        limiter = _limiter(settings)
         service = build_service(settings, metrics, checkpoint=checkpoint, engine=engine, read=read)
+    except InvalidRedisUrl as error:
+        raise ConfigurationError(f"JOBCAST_REDIS_URL: {error}") from None
     except CheckpointError as error:
         raise ConfigurationError(f"JOBCAST_CHECKPOINT: {' '.join(error.message.split())}") from None
     traces = _traces(settings)
@@ -101,6 +104,16 @@ def _traces(settings: Settings) -> Traces:
     if settings.otlp_endpoint is None:
         return NoTraces()
     return OtlpTraces(settings.otlp_endpoint, settings.trace_ratio)
+
+
+def _limiter(settings: Settings) -> RateLimiter:
+    if settings.redis_url is None:
+        return MemoryRateLimiter()
+    from app.auth.redis_limiter import RedisRateLimiter
+
+    timeout_seconds = settings.redis_timeout_ms / 1000
+    client = redis_client(settings.redis_url.get_secret_value(), timeout_seconds)
+    return RedisRateLimiter(client, timeout_seconds=timeout_seconds, prefix=settings.redis_prefix)
 
 
 def _version() -> str:

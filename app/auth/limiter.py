@@ -1,32 +1,14 @@
-"""Rate limits by client: a sliding window, counted in this process or in Redis.
+"""Rate limits by client: a sliding window, counted in this process (app/auth/redis_limiter.py: in Redis)."""
 
-A Redis that is dead, hung or slow refuses nobody: for a second the process counts by itself, then one request tries
-again. That request waits for at most `_PATIENCE_SECONDS`; all others not at all.
-"""
-
-import asyncio
-import time
 from dataclasses import dataclass
 from math import ceil, floor
 from typing import Any, Protocol
 
-import structlog
 from limits import RateLimitItemPerSecond
-from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from redis.asyncio import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from app.auth.rates import Rate
-
-log = structlog.get_logger()
-
-_CALL_SECONDS = 0.05
-_PATIENCE_SECONDS = 0.1
-_PAUSE_SECONDS = 1.0
-_PREFIX = "jobcast:rate"
 
 
 @dataclass(frozen=True)
@@ -55,7 +37,7 @@ class RateLimiter(Protocol):
         ...
 
 
-class _Windows:
+class Windows:
     """A storage of `limits`, and what it says about a window."""
 
     def __init__(self, storage: Any) -> None:
@@ -63,9 +45,11 @@ class _Windows:
         self._windows = SlidingWindowCounterRateLimiter(storage)
 
     async def hit(self, client: str, rate: Rate, cost: int) -> bool:
+        """Count the requests if there is room for all of them; whether there was."""
         return await self._windows.hit(_item(rate), client, cost=cost)
 
     async def standing(self, client: str, rate: Rate, cost: int, allowed: bool) -> Standing:
+        """Where the client stands, having been answered so."""
         window = await self._storage.get_sliding_window(_item(rate).key_for(client), rate.window_seconds)
         return standing(rate, cost, *window, allowed=allowed)
 
@@ -74,7 +58,7 @@ class MemoryRateLimiter:
     """Counts in this process."""
 
     def __init__(self) -> None:
-        self._windows = _Windows(MemoryStorage())
+        self._windows = Windows(MemoryStorage())
 
     async def take(self, client: str, rate: Rate, cost: int) -> Standing:
         allowed = await self._windows.hit(client, rate, cost)
@@ -82,58 +66,6 @@ class MemoryRateLimiter:
 
     async def close(self) -> None:
         pass
-
-
-class RedisRateLimiter:
-    """Counts in Redis, for all processes together; in this one while Redis does not answer."""
-
-    def __init__(self, url: str) -> None:
-        """`url`: redis:// or rediss://; nothing is connected before the first `take`."""
-        # The client's defaults wait and try again for seconds.
-        self._pool = ConnectionPool.from_url(
-            url,
-            socket_timeout=_CALL_SECONDS,
-            socket_connect_timeout=_CALL_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        )
-        storage = RedisStorage(
-            f"async+{url}",
-            implementation="redispy",
-            key_prefix=_PREFIX,
-            connection_pool=self._pool,  # type: ignore[arg-type]  # `limits` types its options as plain values
-        )
-        self._windows = _Windows(storage)
-        self._alone = MemoryRateLimiter()
-        self._alone_until = 0.0
-        self._failing = False
-
-    async def take(self, client: str, rate: Rate, cost: int) -> Standing:
-        now = time.monotonic()
-        if now < self._alone_until:
-            return await self._alone.take(client, rate, cost)
-        if self._failing:
-            self._alone_until = now + _PAUSE_SECONDS  # this one tries, the others do not wait for it
-        try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                # Both at once, one round trip; what is left may be told as it was just before.
-                allowed, found = await asyncio.gather(
-                    self._windows.hit(client, rate, cost), self._windows.standing(client, rate, cost, True)
-                )
-                if not allowed:
-                    found = await self._windows.standing(client, rate, cost, False)
-        except (RedisError, OSError, TimeoutError) as error:
-            if not self._failing:
-                log.error("rate_limit_store_lost", error=type(error).__name__)
-            self._failing = True
-            self._alone_until = time.monotonic() + _PAUSE_SECONDS
-            return await self._alone.take(client, rate, cost)
-        if self._failing:
-            log.info("rate_limit_store_back")
-        self._failing, self._alone_until = False, 0.0
-        return found
-
-    async def close(self) -> None:
-        await self._pool.aclose()
 
 
 def standing(

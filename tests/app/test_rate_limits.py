@@ -1,10 +1,8 @@
 """Rates by key: what is counted, what a refusal tells, and what a Redis that fails changes."""
 
 import asyncio
-import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
@@ -12,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.auth.keys import digest_of, new_key
-from app.auth.limiter import MemoryRateLimiter, RedisRateLimiter, Standing, standing
+from app.auth.limiter import MemoryRateLimiter, standing
 from app.auth.rates import Rate
 from tests.app.fakes import MakeApp, ask, running
 from tests.app.series import value_of
@@ -148,105 +146,3 @@ def test_after_the_time_to_retry_there_is_room(
     older, newer = {0: (previous, current), 1: (current, 0)}.get(int(windows), (0, 0))
     assert int(older * (1 - into / window)) + newer + cost <= quota
     assert 0 <= found.retry_seconds <= 2 * window
-
-
-@contextlib.asynccontextmanager
-async def listener(answer: bytes | None) -> AsyncIterator[int]:
-    """A port that takes connections and answers every call with these bytes, or never; its number."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while await reader.read(4096):
-                if answer is not None:
-                    writer.write(answer)
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-
-
-@pytest.mark.parametrize("answer", [None, b"-LOADING not now\r\n" * 8, b"\0\xffnonsense\r\n"])
-async def test_a_redis_that_hangs_or_lies_delays_one_request_a_little_and_refuses_none(
-    answer: bytes | None,
-) -> None:
-    async with listener(answer) as port:
-        limiter, rate = RedisRateLimiter(f"redis://127.0.0.1:{port}/0"), Rate(1000, 60)
-        start = time.perf_counter()
-        assert (await limiter.take("ci", rate, 1)).allowed
-        assert time.perf_counter() - start < 0.4
-        start = time.perf_counter()
-        for _ in range(50):
-            assert (await limiter.take("ci", rate, 1)).allowed
-        assert time.perf_counter() - start < 0.2
-        await limiter.close()
-
-
-async def test_while_redis_is_gone_the_process_counts_by_itself(unused_port: int) -> None:
-    limiter = RedisRateLimiter(f"redis://127.0.0.1:{unused_port}/0")
-    granted = [(await limiter.take("ci", Rate(3, 3600), 1)).allowed for _ in range(5)]
-    assert granted == [True, True, True, False, False]
-    await limiter.close()
-
-
-async def test_one_request_at_a_time_tries_a_redis_that_failed(
-    unused_port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limiter = RedisRateLimiter(f"redis://127.0.0.1:{unused_port}/0")
-    tries = 0
-
-    class Windows:
-        healthy = False
-
-        async def hit(self, *_: object) -> bool:
-            nonlocal tries
-            tries += 1
-            await asyncio.sleep(0.01)
-            if not self.healthy:
-                raise ConnectionRefusedError
-            return True
-
-        async def standing(self, *_: object) -> Standing:
-            return Standing(True, 7, 1.0)
-
-    windows = Windows()
-    monkeypatch.setattr(limiter, "_windows", windows)
-    monkeypatch.setattr("app.auth.limiter._PAUSE_SECONDS", 0.2)
-
-    async def ten() -> list[int]:
-        found = await asyncio.gather(*(limiter.take("ci", Rate(1000, 60), 1) for _ in range(10)))
-        return [one.remaining for one in found]
-
-    await ten()  # all of them met the failure together
-    tries = 0
-    await ten()
-    assert tries == 0
-    await asyncio.sleep(0.25)
-    await ten()
-    assert tries == 1
-    windows.healthy = True
-    await asyncio.sleep(0.25)
-    await ten()
-    assert await ten() == [7] * 10
-    await limiter.close()
-
-
-@pytest.fixture
-def unused_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def test_both_limiters_keep_the_protocol() -> None:
-    from app.auth.limiter import RateLimiter
-
-    makers: list[Callable[[], RateLimiter]] = [
-        MemoryRateLimiter,
-        lambda: RedisRateLimiter("redis://127.0.0.1:1/0"),
-    ]
-    assert all(maker() for maker in makers)

@@ -61,6 +61,8 @@ def serve(
         ({"REDIS_ULR": CANARY}, "JOBCAST_REDIS_ULR: no such setting; did you mean JOBCAST_REDIS_URL?"),
         ({"ZZZZZZZZ": CANARY}, "JOBCAST_ZZZZZZZZ: no such setting"),
         ({"API_KEYS": f"\n{CANARY}"}, "JOBCAST_API_KEYS: line 2: must be name:sha256:"),
+        ({"REDIS_URL": f"http://:{CANARY}@cache"}, "JOBCAST_REDIS_URL: the URL of Redis must begin with"),
+        ({"CACHE_SECRET": "secret"}, "JOBCAST_CACHE_SECRET: is a default secret"),
         ({"API_KEYS": " , "}, "JOBCAST_API_KEYS: holds no key"),
         (
             {"API_KEYS_FILE": f"/nowhere/{CANARY}"},

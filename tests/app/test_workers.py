@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtest.reliability.running import RunningService, free_port, running_service
+from loadtest.ports import free_port
+from loadtest.reliability.running import RunningService, running_service
 from tests.app.series import SERIES, labels_of, value_of
 
 ENGINE = {"engine": "fake", "log_level": "info"}
