@@ -52,7 +52,7 @@ class Supervisor:
         """Until a signal, or a start that fails; the exit status."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, number)
+            loop.add_signal_handler(number, self._stop)
         keepers = [asyncio.create_task(self._keep())]
         await _first(self._accepted.wait(), self._stopping.wait())
         keepers += [asyncio.create_task(self._keep()) for _ in range(self._settings.workers - 1)]
@@ -66,10 +66,11 @@ class Supervisor:
             await asyncio.wait(late)
         return self._status
 
-    def _stop(self, number: signal.Signals) -> None:
+    def _stop(self) -> None:
+        """Once: the workers drain. Again: they stop at once, as DrainingServer does on a second signal."""
         self._stopping.set()
         for worker in self._running:
-            worker.send_signal(number)
+            worker.terminate()  # also for Ctrl-C: a worker that still imports would print where it was
 
     async def _keep(self) -> None:
         """One worker after the other, until the end."""
