@@ -103,7 +103,11 @@ def create_app(
 def _traces(settings: Settings) -> Traces:
     if settings.otlp_endpoint is None:
         return NoTraces()
-    return OtlpTraces(settings.otlp_endpoint, settings.trace_ratio)
+    try:
+        return OtlpTraces(settings.otlp_endpoint, settings.trace_ratio)
+    except ModuleNotFoundError as missing:
+        needs = f"needs the package {missing.name}: pip install 'jobcast[traces]'"
+        raise ConfigurationError(f"JOBCAST_OTLP_ENDPOINT: {needs}") from None
 
 
 def _limiter(settings: Settings) -> RateLimiter:

@@ -51,15 +51,7 @@ def serve(
     metrics_sockets: where /metrics is served beside it, on the same event loop. parent: a socket whose other end the
     process holds that this one must not outlive.
     """
-    config = uvicorn.Config(
-        app,
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,  # nothing here looks at client addresses: none are taken from headers
-        ws="none",
-        timeout_graceful_shutdown=int(settings.drain_seconds) + 1,
-    )
+    config = server_config(app, settings)
     server = DrainingServer(config, app.state.service, settings.shutdown_grace_seconds)
 
     async def run() -> None:
@@ -79,6 +71,21 @@ def serve(
         asyncio.Runner(loop_factory=config.get_loop_factory()) as runner,
     ):
         runner.run(run())
+
+
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """What uvicorn needs to know beside the sockets."""
+    return uvicorn.Config(
+        app,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        # uvicorn's default believes whoever connects from this machine.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        ws="none",
+        timeout_graceful_shutdown=int(settings.drain_seconds) + 1,
+    )
 
 
 async def _stop_without(parent: socket.socket, server: DrainingServer) -> None:

@@ -1,5 +1,6 @@
 """Every knob of the service: environment variables `JOBCAST_<NAME>`, with defaults that start as they are."""
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -36,6 +37,19 @@ def _origins(listed: object) -> object:
     if not all(origin == "*" or re.fullmatch(r"https?://[^/\s*]+", origin) for origin in origins):
         raise ValueError("must be origins such as https://ci.example.org, separated by commas, or *")
     return origins
+
+
+def _networks(listed: object) -> object:
+    """Comma separated. Raises ValueError."""
+    if not isinstance(listed, str):
+        return listed
+    networks = tuple(network.strip() for network in listed.split(",") if network.strip())
+    try:
+        for network in networks:
+            ipaddress.ip_network(network)
+    except ValueError:
+        raise ValueError("must be addresses or networks such as 10.0.0.0/8, separated by commas") from None
+    return networks
 
 
 def _no_default(secret: SecretStr | None) -> SecretStr | None:
@@ -78,6 +92,8 @@ class Settings(BaseSettings):
     rate_limit: Annotated[str, AfterValidator(_rate)] = ""
     #: Pages of these origins may ask; comma separated.
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = ()
+    #: Whose X-Forwarded-For and X-Forwarded-Proto are believed: addresses or networks; comma separated.
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()
     #: TLS ends in front of the service: browsers are told to come that way only.
     tls_in_front: bool = False
 

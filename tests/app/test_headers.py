@@ -2,9 +2,13 @@
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from app.auth.keys import digest_of, new_key
 from app.headers import SECURITY_HEADERS
+from app.server import server_config
+from app.settings import Settings
 from tests.app.fakes import MakeApp, ask, running
 
 pytestmark = pytest.mark.anyio
@@ -83,3 +87,31 @@ async def test_named_pages_may_ask_with_their_key(make_app: MakeApp) -> None:
         answer = await client.post("/predict", json=ask(), headers={"X-API-Key": KEY, "Origin": PAGE})
         assert answer.status_code == 200
         assert "RateLimit" in answer.headers["Access-Control-Expose-Headers"]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "seen"),
+    [("", "127.0.0.1"), ("10.0.0.0/8", "127.0.0.1"), ("127.0.0.0/8,10.0.0.0/8", "203.0.113.7")],
+)
+async def test_only_a_named_proxy_says_who_asks(trusted: str, seen: str) -> None:
+    """As uvicorn hands requests on; the address counts for fair turns where there is no key."""
+    found = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        found.append(scope["client"][0])
+
+    config = server_config(FastAPI(), Settings(trusted_proxies=trusted))  # type: ignore[arg-type]
+    config.app = app
+    config.load()
+
+    async def nothing(*_: object) -> dict[str, str]:
+        return {}
+
+    scope = {
+        "type": "http",
+        "scheme": "http",
+        "client": ("127.0.0.1", 5000),
+        "headers": [(b"x-forwarded-for", b"203.0.113.7")],
+    }
+    await config.loaded_app(scope, nothing, nothing)  # type: ignore[arg-type]
+    assert found == [seen]

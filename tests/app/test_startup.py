@@ -50,13 +50,17 @@ def serve(
     [
         ({"PORT": "70000"}, "JOBCAST_PORT: must be at most 65535"),
         ({"PORT": CANARY}, "JOBCAST_PORT: must be a whole number"),
-        ({"MAX_QUEUE": "0"}, "JOBCAST_MAX_QUEUE: must be at least 1"),
+        ({"MAX_BODY_BYTES": "0"}, "JOBCAST_MAX_BODY_BYTES: must be at least 1024"),
         ({"CACHE_TTL_SECONDS": "0"}, "JOBCAST_CACHE_TTL_SECONDS: must be greater than 0"),
         ({"ENGINE": CANARY}, "JOBCAST_ENGINE: must be one of 'torch', 'vllm', 'vllm-server' or 'fake'"),
         ({"ALLOW_ANONYMOUS": CANARY}, "JOBCAST_ALLOW_ANONYMOUS: must be true or false"),
         ({"VLLM_URLS": CANARY}, "JOBCAST_VLLM_URLS: must be a JSON list"),
         ({"ENGINE": "vllm-server"}, "JOBCAST_ENGINE=vllm-server needs JOBCAST_VLLM_URLS"),
         ({"VLLM_API_KEY": "changeme"}, "JOBCAST_VLLM_API_KEY: is a default secret, as examples have them"),
+        (
+            {"TRUSTED_PROXIES": "10.0.0.0/8,*"},
+            "JOBCAST_TRUSTED_PROXIES: must be addresses or networks such as",
+        ),
         ({"RATE_LIMIT": CANARY}, "JOBCAST_RATE_LIMIT: must be a rate such as 600/minute or 5/10seconds"),
         ({"REDIS_ULR": CANARY}, "JOBCAST_REDIS_ULR: no such setting; did you mean JOBCAST_REDIS_URL?"),
         ({"ZZZZZZZZ": CANARY}, "JOBCAST_ZZZZZZZZ: no such setting"),
