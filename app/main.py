@@ -37,8 +37,12 @@ def create_app(
     checkpoint: Checkpoint | None = None,
     engine: Engine | None = None,
     read: ReadConfig = jobs.read,
+    engine_first: bool = False,
 ) -> FastAPI:
-    """The app; its engine starts with it, in the background. Raises ConfigurationError."""
+    """The app; its engine starts with it. Raises ConfigurationError.
+
+    engine_first: nothing is served before the engine has started or failed; else that goes on in the background.
+    """
     settings = settings or Settings()
     configure_logging(settings.log_level)
     metrics = Metrics()
@@ -55,6 +59,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
+        if engine_first:
+            await service.started()
         beside = [asyncio.create_task(metrics.keep_current())]
         if keys is not None:
             beside.append(asyncio.create_task(keys.watch()))

@@ -6,7 +6,9 @@
     └── /metrics on JOBCAST_METRICS_PORT         in this process, which outlives every worker
 
 The first worker goes ahead: when its configuration does not hold, its one line is all there is to read and the start
-has failed. Later deaths are replaced at once, or after a growing pause where a worker did not live long.
+has failed. It accepts at once, so that there is somebody to say that the service lives and is not ready yet. Those who
+come while another one runs take no connection before their engine can answer. Deaths are replaced at once, or after a
+growing pause where a worker did not live long.
 """
 
 import asyncio
@@ -96,8 +98,9 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         descriptors = [theirs.fileno(), *(bound.fileno() for bound in self._sockets)]
+        when = "engine-first" if self._running else "at-once"
         worker = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "app.worker", *map(str, descriptors)),
+            *(sys.executable, "-P", "-m", "app.worker", when, *map(str, descriptors)),
             env=self._environment,
             pass_fds=descriptors,
             process_group=0,  # Ctrl-C is for this process, which tells the workers in its turn

@@ -1,4 +1,6 @@
-"""One of several workers: `python -m app.worker PARENT SOCKET...`, started by app/supervisor.py with file descriptors.
+"""One of several workers: `python -m app.worker WHEN PARENT SOCKET...`, started by app/supervisor.py.
+
+PARENT and the SOCKETs are file descriptors. WHEN is `at-once`, or `engine-first` where other workers answer meanwhile.
 
 It says over PARENT that its configuration holds, and stops when the other end is gone.
 """
@@ -17,12 +19,12 @@ from app.startup import load_settings, reporting_faults
 ACCEPTED = b"."
 
 
-def run_worker(parent: int, listening: list[int]) -> None:
+def run_worker(parent: int, listening: list[int], *, engine_first: bool) -> None:
     """Serve on the sockets until told to stop. Raises ConfigurationError."""
     settings = _fair_share(load_settings())
     channel = socket.socket(fileno=parent)
     sockets = [socket.socket(fileno=number) for number in listening]
-    app = create_app(settings)
+    app = create_app(settings, engine_first=engine_first)
     listen(sockets)
     channel.sendall(ACCEPTED)
     serve(app, settings, sockets, parent=channel)
@@ -38,4 +40,5 @@ def _fair_share(settings: Settings) -> Settings:
 
 if __name__ == "__main__":
     with reporting_faults():
-        run_worker(int(sys.argv[1]), [int(number) for number in sys.argv[2:]])
+        when, parent, *listening = sys.argv[1:]
+        run_worker(int(parent), [int(number) for number in listening], engine_first=when == "engine-first")

@@ -191,3 +191,10 @@ def test_secrets_do_not_show_in_settings() -> None:
     shown = repr(Settings(api_keys=KEY_LINE, redis_url=f"redis://:{CANARY}@cache"))  # type: ignore[arg-type]
     assert CANARY not in shown
     assert KEY_LINE not in shown
+
+
+def test_every_setting_is_documented() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
+    table = page[page.index("## Settings") :]
+    missing = [name for name in Settings.model_fields if f"`JOBCAST_{name.upper()}`" not in table]
+    assert missing == []
