@@ -3,10 +3,13 @@
     JobcastError                        model/errors.py has the rest of the tree
     └── HttpError
         ├── MalformedBody               400 malformed_body
+        ├── Unauthorized                401 unauthorized
         ├── NotFound                    404 not_found
         ├── MethodNotAllowed            405 method_not_allowed
         ├── BodyTooLarge                413 body_too_large
         └── UnsupportedMediaType        415 unsupported_media_type
+    Overloaded
+    └── RateLimited                     429 rate_limited
 
 A problem never repeats the input. A 5xx of ours says nothing but the request id.
 """
@@ -36,6 +39,16 @@ class MalformedBody(HttpError):
     code = "malformed_body"
 
 
+class Unauthorized(HttpError):
+    """No key, or not a valid one: the client is not told which."""
+
+    status = 401
+    code = "unauthorized"
+
+    def __init__(self) -> None:
+        super().__init__("a valid API key is needed, as Authorization: Bearer or as X-API-Key")
+
+
 class NotFound(HttpError):
     status = 404
     code = "not_found"
@@ -62,6 +75,12 @@ class UnsupportedMediaType(HttpError):
     code = "unsupported_media_type"
 
 
+class RateLimited(Overloaded):
+    """The client has used up its rate; the service itself may have room."""
+
+    code = "rate_limited"
+
+
 @dataclass(frozen=True)
 class ErrorEntry:
     """A line of the error table that clients can rely on."""
@@ -73,6 +92,7 @@ class ErrorEntry:
 
 ERROR_TABLE = (
     ErrorEntry(400, "malformed_body", "not JSON, not UTF-8, NaN or Infinity, wrong types, unknown fields"),
+    ErrorEntry(401, "unauthorized", "keys are configured and the request has no valid one"),
     ErrorEntry(404, "not_found", "no such path"),
     ErrorEntry(405, "method_not_allowed", "the path exists, with other methods"),
     ErrorEntry(413, "body_too_large", "over the byte limit, chunked or not"),
@@ -88,6 +108,7 @@ ERROR_TABLE = (
     ErrorEntry(422, "invalid_given", "not a target, negative, or for more than one job"),
     ErrorEntry(422, "value_out_of_range", "a number that the checkpoint cannot write"),
     ErrorEntry(429, "overloaded", "the queue is full or the deadline cannot be met; see Retry-After"),
+    ErrorEntry(429, "rate_limited", "the key's rate is used up; see Retry-After and RateLimit"),
     ErrorEntry(500, "internal", "a defect of ours"),
     ErrorEntry(503, "engine_unavailable", "the engine is starting, dead or draining"),
     ErrorEntry(504, "deadline_exceeded", "accepted, but the deadline passed"),
@@ -121,6 +142,8 @@ def problem_response(error: BaseException, request_id: str) -> Response:
     headers = {}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, MethodNotAllowed) and error.allow:
         headers["Allow"] = error.allow
     if isinstance(error, BodyTooLarge):

@@ -2,8 +2,15 @@
 
 Label sets are bounded: routes are templates, targets those of the checkpoint, the rest fixed words.
 One registry per app, so that tests can make several.
+
+Several workers (app/supervisor.py) share their series through files: PROMETHEUS_MULTIPROC_DIR names the directory, and
+must be set before this module is imported. A scrape then tells the sum over all workers, whichever answers it. Gauges
+say by their multiprocess_mode what "over all" means; a gauge that is a function is not possible there, so that gauges
+are brought up to date at a scrape and, for scrapes that other workers answer, by `keep_current`.
 """
 
+import asyncio
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,17 +21,18 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
-    Info,
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.multiprocess import MultiProcessCollector
 
+from app.settings import MULTIPROCESS_DIRECTORY
 from app.timings import Stage, Timed, current
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 CacheOutcome = Literal["hit", "miss", "coalesced", "error"]
-ShedReason = Literal["queue_full", "deadline"]
+ShedReason = Literal["queue_full", "deadline", "rate_limited"]
 #: Why an engine had to be replaced.
 Loss = Literal["died", "hung", "out_of_memory", "failing"]
 
@@ -33,6 +41,19 @@ STAGE_BUCKETS = (0.0001, 0.00025, 0.0005, *REQUEST_BUCKETS)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 #: 1, 2 and 5 per decade: hundredths of a core up to a terabyte.
 VALUE_BUCKETS = tuple(step * 10.0**exponent for exponent in range(-2, 13) for step in (1, 2, 5))
+
+
+#: How old another worker's gauges may be.
+_CURRENT_SECONDS = 0.5
+PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+async def merged_exposition() -> bytes:
+    """The series of all workers together, in any process that knows their directory."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    # Reading every worker's files takes some ten milliseconds, too long for the event loop.
+    return await asyncio.to_thread(generate_latest, registry)
 
 
 class Metrics:
@@ -58,7 +79,12 @@ class Metrics:
             buckets=STAGE_BUCKETS,
             registry=registry,
         )
-        self._queue_depth = Gauge("jobcast_queue_depth", "Prompts waiting for the engine.", registry=registry)
+        self._queue_depth = Gauge(
+            "jobcast_queue_depth",
+            "Prompts waiting for the engine.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self.batch_size = Histogram(
             "jobcast_batch_size", "Prompts in one engine call.", buckets=BATCH_BUCKETS, registry=registry
         )
@@ -72,8 +98,27 @@ class Metrics:
         self._engine_losses = Counter(
             "jobcast_engine_losses", "Engines that had to be replaced.", ["reason"], registry=registry
         )
-        self._engine_up = Gauge("jobcast_engine_up", "1 while the engine can answer.", registry=registry)
-        self._model = Info("jobcast_model", "The checkpoint that answers.", registry=registry)
+        self._engine_up = Gauge(
+            "jobcast_engine_up",
+            "1 while the engine can answer; over several workers, while all can.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        # Not an Info, which several workers cannot share; it looks the same to a scrape.
+        self._model = Gauge(
+            "jobcast_model_info",
+            "The checkpoint that answers.",
+            ["name", "version"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._key_file_valid = Gauge(
+            "jobcast_key_file_valid",
+            "0 while the newest key file is refused and older keys count.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self._key_file_valid.set(1)
         self._predicted = Histogram(
             "jobcast_predicted_value",
             "Predicted medians in the target's unit, to see drift.",
@@ -89,15 +134,32 @@ class Metrics:
             self._shed.labels(reason)
         for loss in get_args(Loss):
             self._engine_losses.labels(loss)
+        #: Gauges with what they show.
+        self._watched: list[tuple[Gauge, Callable[[], float]]] = []
+        self._multiprocess = MULTIPROCESS_DIRECTORY in os.environ
 
     def watch(self, *, queue_depth: Callable[[], int], engine_up: Callable[[], bool]) -> None:
         """Read the two gauges from the batcher whenever they are scraped."""
-        self._queue_depth.set_function(lambda: float(queue_depth()))
-        self._engine_up.set_function(lambda: float(engine_up()))
+        self._watched += [(self._queue_depth, queue_depth), (self._engine_up, engine_up)]
+
+    def refresh(self) -> None:
+        """Bring the gauges up to date."""
+        for gauge, value in self._watched:
+            gauge.set(float(value()))
+
+    async def keep_current(self) -> None:
+        """Do so now and then until cancelled, where other workers answer scrapes too."""
+        while self._multiprocess:
+            self.refresh()
+            await asyncio.sleep(_CURRENT_SECONDS)
 
     def name_model(self, name: str, version: str) -> None:
         """Say which checkpoint answers."""
-        self._model.info({"name": name, "version": version})
+        self._model.labels(name, version).set(1)
+
+    def key_file_valid(self, valid: bool) -> None:
+        """Say whether the newest key file counts."""
+        self._key_file_valid.set(float(valid))
 
     def stage(self, stage: Stage, seconds: float, began: float | None = None) -> None:
         """Record the time that one stage took, for the request that runs too; began: else it ended just now."""
@@ -128,7 +190,10 @@ class Metrics:
         """Say whether Redis is asked. The series is there where a Redis is."""
         if self._shared_cache_up is None:
             self._shared_cache_up = Gauge(
-                "jobcast_shared_cache_up", "1 while Redis is asked; 0 while it fails.", registry=self.registry
+                "jobcast_shared_cache_up",
+                "1 while Redis is asked; 0 while it fails.",
+                registry=self.registry,
+                multiprocess_mode="livemin",
             )
         self._shared_cache_up.set(float(up))
 
@@ -142,6 +207,7 @@ class Metrics:
             self._predicted_of[target] = self._predicted.labels(target)
         self._predicted_of[target].observe(median)
 
-    def exposition(self) -> bytes:
+    async def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""
-        return generate_latest(self.registry)
+        self.refresh()
+        return await merged_exposition() if self._multiprocess else generate_latest(self.registry)

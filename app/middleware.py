@@ -79,6 +79,7 @@ class RequestMiddleware:
                 "request",
                 request_id=request_id,
                 **({"trace_id": trace.group(1)} if trace else {}),
+                **({"client": scope["state"]["client_name"]} if "client_name" in scope["state"] else {}),
                 method=method,
                 route=route,
                 status=code,

@@ -3,14 +3,17 @@
 uvicorn alone refuses connections at once on SIGTERM, while a load balancer still sends them.
 """
 
+import asyncio
+import contextlib
 import signal
-import sys
+import socket
 import threading
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
+from app.metrics_server import metrics_server
 from app.service import Service
 from app.settings import Settings
 
@@ -35,17 +38,59 @@ class DrainingServer(uvicorn.Server):
             super().handle_exit(sig, frame)
 
 
-def serve(app: FastAPI, settings: Settings) -> None:
-    """Run until a signal says stop. One process: the engine and the cache are in it."""
-    # The event loop gets its turn after a millisecond, not after five, while threads read and compute.
-    sys.setswitchinterval(0.001)
-    config = uvicorn.Config(
+def serve(
+    app: FastAPI,
+    settings: Settings,
+    sockets: list[socket.socket],
+    *,
+    metrics_sockets: list[socket.socket] | None = None,
+    parent: socket.socket | None = None,
+) -> None:
+    """Run until a signal says stop. One process: the engine and the cache are in it.
+
+    metrics_sockets: where /metrics is served beside it, on the same event loop. parent: a socket whose other end the
+    process holds that this one must not outlive.
+    """
+    config = server_config(app, settings)
+    server = DrainingServer(config, app.state.service, settings.shutdown_grace_seconds)
+
+    async def run() -> None:
+        beside = []
+        if metrics_sockets is not None:
+            exposition = app.state.metrics.exposition
+            beside.append(asyncio.create_task(metrics_server(exposition).serve(metrics_sockets)))
+        if parent is not None:
+            beside.append(asyncio.create_task(_stop_without(parent, server)))
+        await server.serve(sockets)
+        for task in beside:
+            task.cancel()
+
+    # uvicorn raises the signal again once all is closed; for Ctrl-C nothing is left to say.
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        asyncio.Runner(loop_factory=config.get_loop_factory()) as runner,
+    ):
+        runner.run(run())
+
+
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """What uvicorn needs to know beside the sockets."""
+    return uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         access_log=False,
         log_config=None,
         server_header=False,
+        # uvicorn's default believes whoever connects from this machine.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        ws="none",
         timeout_graceful_shutdown=int(settings.drain_seconds) + 1,
     )
-    DrainingServer(config, app.state.service, settings.shutdown_grace_seconds).run()
+
+
+async def _stop_without(parent: socket.socket, server: DrainingServer) -> None:
+    """Stop as on SIGTERM once the other end is gone."""
+    parent.setblocking(False)
+    while await asyncio.get_running_loop().sock_recv(parent, 64):
+        pass
+    server.handle_exit(signal.SIGTERM, None)

@@ -49,33 +49,48 @@ RAW_QUERY: list[dict[str, Any]] = [
 ]
 
 
-def _answers() -> dict[int | str, dict[str, Any]]:
-    codes: dict[int, list[str]] = {}
+def _problems(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Status -> its answer, of these codes; of all that a route can meet where none is named."""
+    named: dict[int, list[str]] = {}
     for entry in ERROR_TABLE:
-        if entry.status not in (404, 405):
-            codes.setdefault(entry.status, []).append(entry.code)
+        if entry.code in codes or (not codes and entry.status not in (404, 405)):
+            named.setdefault(entry.status, []).append(entry.code)
     return {
         status: {
             "description": ", ".join(f"`{code}`" for code in names),
             "content": {PROBLEM_JSON: {"schema": _reference(Problem)}},
         }
-        for status, names in codes.items()
+        for status, names in named.items()
     }
 
 
 #: Every problem that a prediction can end in.
-ANSWERS = _answers()
+ANSWERS = _problems()
+#: What a request can meet before its route.
+REFUSALS = _problems("unauthorized", "rate_limited")
+UNAUTHORIZED = _problems("unauthorized")
+KEYLESS: dict[str, Any] = {"security": []}
+SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer` with an API key."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 
 
-def use_openapi(app: FastAPI) -> None:
-    """Let the app serve the whole document; it is made once, at the first request for it."""
+def use_openapi(app: FastAPI, *, keyed: bool) -> None:
+    """Let the app serve the whole document; it is made once, at the first request for it.
+
+    keyed: requests need a key.
+    """
 
     def document() -> dict[str, Any]:
         if not app.openapi_schema:
             made = get_openapi(
                 title=app.title, version=app.version, description=app.description, routes=app.routes
             )
-            schemas = made.setdefault("components", {}).setdefault("schemas", {})
+            components = made.setdefault("components", {})
+            components["securitySchemes"] = SECURITY_SCHEMES
+            made["security"] = [{name: []} for name in SECURITY_SCHEMES] if keyed else []
+            schemas = components.setdefault("schemas", {})
             _, ours = models_json_schema(
                 [(PredictRequest, "validation"), (BatchRequest, "validation"), (Problem, "validation")],
                 ref_template=_REFERENCE,

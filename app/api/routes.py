@@ -9,14 +9,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
 from app.api.disconnect import unless_disconnected
-from app.api.openapi import ANSWERS, BATCH_BODY, PREDICT_BODY, RAW_QUERY
+from app.api.openapi import ANSWERS, BATCH_BODY, KEYLESS, PREDICT_BODY, RAW_QUERY, REFUSALS, UNAUTHORIZED
 from app.api.requests import caller_of, parse_json, read_predict_request
 from app.api.schemas import BatchRequest, BatchResponse, PredictRequest, PredictResponse, validated
 from app.body import body_form, read_body
 from app.docs_page import docs_page
 from app.errors import MalformedBody, problem
 from app.json import JsonResponse
-from app.metrics import Metrics
+from app.metrics import PROMETHEUS_TEXT, Metrics
 from app.service import Service
 from app.settings import Settings
 from model.errors import EngineUnavailable, JobcastError
@@ -24,8 +24,9 @@ from model.jobs import KINDS
 
 log = structlog.get_logger()
 router = APIRouter()
+#: Apart, since /metrics may have a listener of its own.
+metrics_router = APIRouter()
 
-PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
 
 
@@ -70,6 +71,7 @@ async def predict_batch(request: Request) -> Response:
     items = validated(BatchRequest, parse_json(body)).requests
     if len(items) > settings.max_batch_items:
         raise MalformedBody(f"a batch holds at most {settings.max_batch_items} requests")
+    await request.state.meter.take(len(items) - 1)  # the first was counted before the body was read
     arrived: float = request.state.arrived
     caller = caller_of(request)
 
@@ -90,7 +92,7 @@ async def predict_batch(request: Request) -> Response:
     return JsonResponse({"responses": await unless_disconnected(request, answers())})
 
 
-@router.get("/models", summary="The checkpoint that answers", tags=["about"])
+@router.get("/models", summary="The checkpoint that answers", responses=REFUSALS, tags=["about"])
 async def models(request: Request) -> Response:
     """Its targets with their units, the kinds it accepts, where it came from and how well it did."""
     _, service = _parts(request)
@@ -105,13 +107,13 @@ async def models(request: Request) -> Response:
     return JsonResponse({"kinds": KINDS, **checkpoint.summary, **named})
 
 
-@router.get("/health/live", summary="The process runs", tags=["health"])
+@router.get("/health/live", summary="The process runs", openapi_extra=KEYLESS, tags=["health"])
 async def live() -> Response:
     """200 as long as the process answers at all."""
     return JsonResponse({"status": "live"})
 
 
-@router.get("/health/ready", summary="Requests can be sent here", tags=["health"])
+@router.get("/health/ready", summary="Requests can be sent here", openapi_extra=KEYLESS, tags=["health"])
 async def ready(request: Request) -> Response:
     """200 while the engine can answer; 503 while it starts, after it died and while the service drains."""
     _, service = _parts(request)
@@ -120,17 +122,19 @@ async def ready(request: Request) -> Response:
     return JsonResponse({"status": "ready"})
 
 
-@router.get("/metrics", summary="Prometheus series", tags=["health"])
+@metrics_router.get("/metrics", summary="Prometheus series", responses=UNAUTHORIZED, tags=["health"])
 async def metrics(request: Request) -> Response:
     """The text exposition format."""
     series: Metrics = request.app.state.metrics
-    return Response(series.exposition(), headers={"Content-Type": PROMETHEUS_TEXT})
+    return Response(await series.exposition(), headers={"Content-Type": PROMETHEUS_TEXT})
 
 
-@router.get("/", summary="Where things are", tags=["about"])
+@router.get("/", summary="Where things are", responses=REFUSALS, tags=["about"])
 async def index(request: Request) -> Response:
     """Name, version and links."""
-    links = ("/docs", "/openapi.json", "/models", "/health/live", "/health/ready", "/metrics")
+    links = ["/docs", "/openapi.json", "/models", "/health/live", "/health/ready"]
+    if request.app.state.settings.metrics_port is None:
+        links.append("/metrics")
     return JsonResponse({"name": request.app.title, "version": request.app.version, "links": links})
 
 

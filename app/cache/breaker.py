@@ -22,10 +22,19 @@ _STEADY_SECONDS = 10.0
 
 
 class Breaker:
-    """Guards one thing that may fail; `probe` raises while it does, `changed` is told whether it may be asked."""
+    """Guards one thing that may fail; `probe` raises while it does, `changed` is told whether it may be asked.
 
-    def __init__(self, probe: Callable[[], Awaitable[object]], changed: Callable[[bool], None]) -> None:
-        self._probe = probe
+    what: its name in logs.
+    """
+
+    def __init__(
+        self,
+        probe: Callable[[], Awaitable[object]],
+        changed: Callable[[bool], None],
+        *,
+        what: str = "shared_cache",
+    ) -> None:
+        self._probe, self._what = probe, what
         self._changed = changed
         self._prober: asyncio.Task[None] | None = None
         self._pause = _FIRST_PROBE_SECONDS
@@ -41,7 +50,7 @@ class Breaker:
         """Open, and probe until it answers again."""
         if self._prober is not None:
             return
-        log.warning("shared_cache_unavailable", error=type(error).__name__)
+        log.warning(f"{self._what}_unavailable", error=type(error).__name__)
         if time.perf_counter() - self._closed_at > _STEADY_SECONDS:
             self._pause = _FIRST_PROBE_SECONDS
         self._changed(False)
@@ -61,7 +70,7 @@ class Breaker:
             with contextlib.suppress(Exception):
                 await self._probe()
                 break
-        log.info("shared_cache_available")
+        log.info(f"{self._what}_available")
         self._prober = None
         self._closed_at = time.perf_counter()
         self._changed(True)

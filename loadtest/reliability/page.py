@@ -14,6 +14,8 @@ TITLES = {
     "redis": "Redis that fails",
     "overload": "Three times the capacity",
     "restart": "Stopping and restarting under load",
+    "workers": "A worker that is killed",
+    "access": "Keys and rates",
     "engine": "An engine that dies or hangs",
     "cache": "The cache",
     "canaries": "Secrets",

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from app.errors import ERROR_TABLE, HttpError
+from app.startup import ConfigurationError
 from model.errors import CheckpointError, JobcastError, ValueOutOfRange
 from tests.app import fakes
 from tests.app.fakes import CANARY, MakeApp, WatchedEngine, ask, running, until
@@ -226,7 +227,7 @@ def test_the_error_table_has_every_error_that_a_client_can_meet() -> None:
     def below(error: type[JobcastError]) -> set[type[JobcastError]]:
         return {error}.union(*(below(child) for child in error.__subclasses__()))
 
-    met = below(JobcastError) - {HttpError, CheckpointError}
+    met = below(JobcastError) - {HttpError, CheckpointError, ConfigurationError}
     assert {(error.status, error.code) for error in met} == {(one.status, one.code) for one in ERROR_TABLE}
 
 

@@ -13,26 +13,9 @@ from app.errors import ERROR_TABLE
 from app.settings import Settings
 from model.engines.base import Engine
 from tests.app.fakes import CANARY, MakeApp, TinyCheckpoint, WatchedEngine, ask, running, until, until_metric
+from tests.app.series import REQUEST_BUCKETS, SERIES, labels_of
 
 pytestmark = pytest.mark.anyio
-
-SERIES = {
-    "jobcast_requests_total": {"route", "method", "code"},
-    "jobcast_request_duration_seconds_bucket": {"route", "le"},
-    "jobcast_stage_duration_seconds_bucket": {"stage", "le"},
-    "jobcast_queue_depth": set(),
-    "jobcast_batch_size_bucket": {"le"},
-    "jobcast_cache_requests_total": {"outcome"},
-    "jobcast_shed_total": {"reason"},
-    "jobcast_engine_up": set(),
-    "jobcast_engine_losses_total": {"reason"},
-    "jobcast_model_info": {"name", "version"},
-    "jobcast_predicted_value_bucket": {"target", "le"},
-}
-REQUEST_BUCKETS = [
-    *("0.001", "0.002", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5"),
-    *("1.0", "2.5", "5.0", "10.0", "+Inf"),
-]
 
 
 async def test_the_openapi_document_has_these_routes(client: httpx.AsyncClient) -> None:
@@ -60,16 +43,7 @@ async def test_the_metric_series_are_these(client: httpx.AsyncClient) -> None:
     await client.get(f"/{CANARY}")
     response = await client.get("/metrics")
     assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-    found: dict[str, set[str]] = {}
-    for line in response.text.splitlines():
-        if line.startswith("#"):
-            continue
-        name, labels = re.match(r"(\w+)(?:\{(.*)\})? ", line).groups()  # type: ignore[union-attr]
-        found.setdefault(name, set()).update(re.findall(r'(\w+)="', labels or ""))
-    derived = {
-        name.replace("_bucket", end) for name in SERIES if "_bucket" in name for end in ("_sum", "_count")
-    }
-    assert {name: labels for name, labels in found.items() if name not in derived} == SERIES
+    assert labels_of(response.text) == SERIES
     buckets = re.findall(
         r'jobcast_request_duration_seconds_bucket\{le="([^"]+)",route="/predict"', response.text
     )

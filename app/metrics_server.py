@@ -1,0 +1,45 @@
+"""A listener that serves /metrics and nothing else, beside the main one or in the process that watches the workers."""
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+
+import uvicorn
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from app.metrics import PROMETHEUS_TEXT
+
+
+class BesideServer(uvicorn.Server):
+    """Serves beside the main server, or in a process without one: signals are not its business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def metrics_server(exposition: Callable[[], Awaitable[bytes]]) -> BesideServer:
+    """Serves `exposition()` as GET /metrics, and nothing else."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        response: Response
+        if scope["path"] == "/metrics" and scope["method"] in ("GET", "HEAD"):
+            response = Response(await exposition(), headers={"Content-Type": PROMETHEUS_TEXT})
+        else:
+            response = PlainTextResponse("only GET /metrics\n", 404)
+        await response(scope, receive, send)
+
+    return BesideServer(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            ws="none",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=1,
+        )
+    )
