@@ -55,6 +55,10 @@ class Batcher:
         """True while the engine can answer: started, alive, not stuck, not closing."""
         return not self._closing and self._alive() and self._host.healthy()
 
+    def on_given_up(self, told: Callable[[], None]) -> None:
+        """Call this when the engine has been lost too often to start another one."""
+        self._host.give_up = told
+
     def start(self) -> None:
         """Start the engine, without waiting for it."""
         self._host.start()
@@ -218,7 +222,7 @@ class Batcher:
         }
         for (began, ended), prefill in calls.items():
             timings.stages.append(Timed("prefill", began, prefill))
-            timings.stages.append(Timed("decode", began + prefill, ended - began - prefill))
+            timings.stages.append(Timed("decode", began + prefill, max(0.0, ended - began - prefill)))
 
 
 def _late() -> DeadlineExceeded:

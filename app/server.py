@@ -46,13 +46,22 @@ def serve(
     metrics_sockets: list[socket.socket] | None = None,
     parent: socket.socket | None = None,
 ) -> None:
-    """Run until a signal says stop. One process: the engine and the cache are in it.
+    """Run until a signal says stop, or no engine can be kept running: then with exit status 1.
+
+    One process: the engine and the cache are in it.
 
     metrics_sockets: where /metrics is served beside it, on the same event loop. parent: a socket whose other end the
     process holds that this one must not outlive.
     """
     config = server_config(app, settings)
     server = DrainingServer(config, app.state.service, settings.shutdown_grace_seconds)
+    given_up = False
+
+    def give_up() -> None:
+        nonlocal given_up
+        given_up = server.should_exit = True
+
+    app.state.service.on_given_up(give_up)
 
     async def run() -> None:
         beside = []
@@ -71,6 +80,8 @@ def serve(
         asyncio.Runner(loop_factory=config.get_loop_factory()) as runner,
     ):
         runner.run(run())
+    if given_up:
+        raise SystemExit(1)
 
 
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:

@@ -7,7 +7,7 @@ answer ◄─ support, warnings ◄─ calibrate ◄─────────�
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -60,6 +60,10 @@ class Service:
     def start(self) -> None:
         """Start the engine in the background; `ready` tells when."""
         self._batcher.start()
+
+    def on_given_up(self, told: Callable[[], None]) -> None:
+        """Call this when no engine can be kept running: the process had better end."""
+        self._batcher.on_given_up(told)
 
     async def started(self) -> None:
         """Wait until the engine's start has succeeded or failed."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from app.main import create_app
 from app.server import serve
 from app.settings import Settings
+from app.sockets import bind, listen
 from model.checkpoint import Checkpoint
 from model.engines.base import Forecast, Query
 from model.engines.torch_engine import TorchEngine
@@ -58,7 +59,9 @@ def main() -> None:
     settings = Settings(port=int(sys.argv[-1]))
     checkpoint = Checkpoint.load(settings.checkpoint)
     app = create_app(settings, engine=FaultyEngine(checkpoint, Path(os.environ[FAULT])))
-    serve(app, settings)
+    sockets = bind(settings.host, settings.port)
+    listen(sockets)
+    serve(app, settings, sockets)
 
 
 if __name__ == "__main__":
