@@ -11,11 +11,12 @@ that came before it.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from app.metrics import Metrics
+from app.timings import Timings, current
 from model.errors import Overloaded
 
 #: Older answers count less by e in this time.
@@ -41,7 +42,8 @@ class Admission:
     def __init__(self, metrics: Metrics, *, max_tokens: int) -> None:
         self._metrics = metrics
         self._max_tokens = max_tokens
-        self._inside: dict[str, set[Ticket]] = {}
+        #: Caller -> its requests, a batch being one -> their tickets.
+        self._inside: dict[str, dict[Timings, set[Ticket]]] = {}
         self._done_tokens = self._busy_seconds = 0.0
         self._since = 0.0
         self._per_guess = 1.0
@@ -59,13 +61,14 @@ class Admission:
         self._admit(caller, ticket.tokens, deadline - now)
         if not self._inside:
             self._since = now
-        self._inside.setdefault(caller, set()).add(ticket)
+        request = current()
+        self._inside.setdefault(caller, {}).setdefault(request, set()).add(ticket)
         done = False
         try:
             yield ticket
             done = True
         finally:
-            self._leave(caller, ticket, done)
+            self._leave(caller, request, ticket, done)
 
     def read(self, ticket: Ticket, tokens: int) -> None:
         """A ticket's tokens were guessed, and are known now."""
@@ -74,7 +77,7 @@ class Admission:
 
     def waiting(self) -> float:
         """Tokens of all that is inside."""
-        return sum(ticket.tokens for tickets in self._inside.values() for ticket in tickets)
+        return sum(_sum(requests) for requests in self._inside.values())
 
     def expected_wait(self, caller: str, tokens: float) -> float:
         """Seconds until the turn of a request that would come now; 0 while nothing is known."""
@@ -94,26 +97,34 @@ class Admission:
 
     def _ahead(self, caller: str, tokens: float) -> float:
         """Tokens that are served before a new request of so many is, in fair turns."""
-        own = sum(min(ticket.tokens, tokens) for ticket in self._inside.get(caller, ()))
-        turns = own + tokens
-        others = (
-            min(sum(ticket.tokens for ticket in tickets), turns)
-            for name, tickets in self._inside.items()
-            if name != caller
+        requests = self._inside.get(caller, {})
+        before = sum(ticket.tokens for ticket in requests.get(current(), ()))  # the rest of its own batch
+        beside = (
+            min(sum(ticket.tokens for ticket in tickets), before + tokens)
+            for request, tickets in requests.items()
+            if request is not current()
         )
-        return own + sum(others)
+        own = before + sum(beside)
+        others = (_sum(found) for name, found in self._inside.items() if name != caller)
+        return own + sum(min(other, own + tokens) for other in others)
 
     def _pace(self) -> float:
         """Tokens per busy second."""
         return self._done_tokens / max(self._busy_seconds, 1e-9)
 
-    def _leave(self, caller: str, ticket: Ticket, done: bool) -> None:
+    def _leave(self, caller: str, request: Timings, ticket: Ticket, done: bool) -> None:
         now = time.perf_counter()
         passed, self._since = now - self._since, now
         kept = math.exp(-passed / _MEMORY_SECONDS)
         self._busy_seconds = kept * self._busy_seconds + passed
         self._done_tokens = kept * self._done_tokens + (ticket.tokens if done else 0)
-        tickets = self._inside[caller]
-        tickets.discard(ticket)
-        if not tickets:
+        requests = self._inside[caller]
+        requests[request].discard(ticket)
+        if not requests[request]:
+            del requests[request]
+        if not requests:
             del self._inside[caller]
+
+
+def _sum(requests: Mapping[Timings, set[Ticket]]) -> float:
+    return sum(ticket.tokens for tickets in requests.values() for ticket in tickets)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from app.engine_host import EngineHost
-from app.fair_queue import Entry, FairQueue
+from app.fair_queue import FairQueue
 from app.metrics import Metrics
 from app.timings import Timed, current
 from model.engines.base import Forecast, Query
@@ -32,13 +32,36 @@ class Limits:
     wait_seconds: float
 
 
+@dataclass(eq=False)
+class Entry:
+    """A prompt that waits or is being served. Times are `time.perf_counter()` seconds."""
+
+    query: Query
+    future: "asyncio.Future[Forecast]"
+    submitted: float
+    deadline: float
+    started: float | None = None
+    finished: float | None = None
+    prefill_seconds: float = 0.0
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.future.done()
+
+    @property
+    def tokens(self) -> int:
+        """What it costs the engine."""
+        return len(self.query.prompt)
+
+
 class Batcher:
     """Everything runs on the event loop; the host has the engine's threads."""
 
     def __init__(self, host: EngineHost, metrics: Metrics, limits: Limits) -> None:
         self._host = host
         self._metrics, self._limits = metrics, limits
-        self._queue = FairQueue()
+        self._queue: FairQueue[Entry] = FairQueue()
         self._arrival = asyncio.Event()
         self._free = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
@@ -82,7 +105,7 @@ class Batcher:
             state = "starting" if self._host.starting else "stopping" if self._closing else "not available"
             raise EngineUnavailable(f"the engine is {state}")
         entries = [Entry(query, loop.create_future(), now, deadline) for query in queries]
-        self._queue.add(caller, entries)
+        self._queue.add(caller, current(), entries)
         self._arrival.set()
         try:
             async with asyncio.timeout(max(0.0, deadline - now)):
@@ -141,7 +164,9 @@ class Batcher:
         self._free.set()
 
     async def _wait_for_company(self) -> None:
-        patience = self._queue.oldest() + self._limits.wait_seconds - time.perf_counter()
+        patience = (
+            min(entry.submitted for entry in self._queue) + self._limits.wait_seconds - time.perf_counter()
+        )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, patience)):
                 while 0 < len(self._queue) < self._limits.max_batch:
@@ -153,10 +178,10 @@ class Batcher:
         batch: list[Entry] = []
         now, tokens = time.perf_counter(), 0
         while self._queue and len(batch) < self._limits.max_batch:
-            if batch and tokens + self._queue.peek_tokens() > self._limits.max_batch_tokens:
+            if batch and tokens + self._queue.peek().tokens > self._limits.max_batch_tokens:
                 break
             entry = self._queue.pop()
-            if entry.future.done():
+            if entry.abandoned:
                 continue
             if entry.deadline <= now:
                 entry.future.set_exception(_late())
@@ -205,7 +230,7 @@ class Batcher:
         for entry in entries:
             entry.future.cancel()
         if any(entry.started is None for entry in entries):
-            self._queue.remove_done()
+            self._queue.remove_abandoned()
 
     def _record(self, entries: list[Entry]) -> None:
         """For the request that asked: its batches ran in a context of their own."""

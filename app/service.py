@@ -133,7 +133,7 @@ class Service:
         caller: str,
         ticket: Ticket | None = None,
     ) -> dict[str, Any]:
-        units = await self._units.units(ask)
+        units = await self._units.units(ask, caller)
         if ask.given and len(units.all) != 1:
             raise InvalidGiven("values can be given for one job only; say which with `job`")
         tokens = sum(len(unit.prompt) for unit in units.all)

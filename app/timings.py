@@ -20,9 +20,9 @@ class Timed:
     seconds: float
 
 
-@dataclass
+@dataclass(eq=False)
 class Timings:
-    """Of one request; several calls of the engine at a time count as the longest."""
+    """Of one request, and what tells it from others; several calls of the engine at a time count as the longest."""
 
     stages: list[Timed] = field(default_factory=list)
     body_bytes: int = 0

@@ -20,6 +20,8 @@ from app.contracts import Checkpoint, ReadConfig
 from app.json import dump
 from app.metrics import Metrics
 from app.priority import step_back
+from app.timings import current
+from app.turns import Turns
 from model.errors import ConfigTooDeep
 from model.jobs import select
 from model.jobs.job import Job, Reading, Scope
@@ -70,6 +72,7 @@ class UnitReader:
         self._checkpoint = checkpoint
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(threads, "reader", step_back)
+        self._turns = Turns(threads)
         self._memo: LRUCache[bytes, _Remembered] = LRUCache(memo_tokens, getsizeof=_tokens)
         self._memo_key = secrets.token_bytes(32)
 
@@ -90,13 +93,17 @@ class UnitReader:
         """Whether it need not be read."""
         return self._remembered(ask) is not None
 
-    async def units(self, ask: Ask) -> Units:
-        """The prompts of an ask. Raises UnknownKind, InvalidConfig, UnknownJob, InvalidHistory."""
+    async def units(self, ask: Ask, caller: str = "") -> Units:
+        """The prompts of an ask; callers are read for in fair turns.
+
+        Raises UnknownKind, InvalidConfig, UnknownJob, InvalidHistory.
+        """
         remembered = self._remembered(ask)
         if remembered is not None:
             return remembered.units
         run = contextvars.copy_context().run
-        units = await asyncio.get_running_loop().run_in_executor(self._threads, run, self._make, ask)
+        async with self._turns.turn(caller, current()):
+            units = await asyncio.get_running_loop().run_in_executor(self._threads, run, self._make, ask)
         self._remember(ask, units)
         return units
 

@@ -8,6 +8,7 @@ import pytest
 
 from app.admission import Admission
 from app.metrics import Metrics
+from app.timings import begin
 from model.errors import Overloaded
 
 
@@ -86,9 +87,12 @@ def test_idle_time_is_not_slowness(clock: Clock) -> None:
 def test_a_small_request_waits_for_its_turn_only(clock: Clock) -> None:
     admission = paced(clock, 1000)
     with ExitStack() as stack:
+        begin()
         stack.enter_context(admission.ticket("noisy", 20_000, clock.now + 60))  # a batch
         for _ in range(10):
+            begin()
             stack.enter_context(admission.ticket("noisy", 500, clock.now + 60))
+        begin()
         # Another caller: as much as itself, of the noisy one's. The same caller: that much of each of its requests.
         assert admission.expected_wait("quiet", 500) == pytest.approx(0.5, rel=0.01)
         assert admission.expected_wait("noisy", 500) == pytest.approx(5.5, rel=0.01)
@@ -114,3 +118,12 @@ def test_what_was_guessed_is_corrected_once_it_is_known(clock: Clock) -> None:
             admission.read(ticket, 250)
     with admission.ticket("a", 100, clock.now + 10, guessed=True):
         assert admission.waiting() == pytest.approx(250, rel=0.01)
+
+
+def test_a_batch_waits_for_all_of_itself(clock: Clock) -> None:
+    admission = paced(clock, 1000)
+    begin()
+    with ExitStack() as stack:
+        for place in range(4):
+            assert admission.expected_wait("a", 500) == pytest.approx(0.5 * place, rel=0.01)
+            stack.enter_context(admission.ticket("a", 500, clock.now + 60))

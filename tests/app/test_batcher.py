@@ -10,6 +10,7 @@ from app.batcher import Batcher, Limits
 from app.engine_host import EngineHost
 from app.metrics import Metrics
 from app.service_time import ServiceTime
+from app.timings import begin
 from model.engines.base import Forecast, Query
 from model.errors import DeadlineExceeded, EngineUnavailable, ValueOutOfRange
 from tests.app.fakes import WatchedEngine, until
@@ -179,12 +180,14 @@ async def test_a_single_request_waits_for_a_turn_and_not_for_the_batch_before_it
     engine.gate.clear()
     first = asyncio.create_task(forecast(batcher, 0))
     await until(lambda: bool(engine.batches))
-    many = asyncio.create_task(forecast(batcher, *range(100, 140)))
+    begin()  # the items of a batch are asked one by one, in one request
+    many = [asyncio.create_task(forecast(batcher, number)) for number in range(100, 140)]
     await until(lambda: batcher.depth == 40)
+    begin()
     single = asyncio.create_task(forecast(batcher, 7))
     await until(lambda: batcher.depth == 41)
     engine.gate.set()
-    await asyncio.gather(first, single, many)
+    await asyncio.gather(first, single, *many)
     served = [[one.prompt[0] for one in batch] for batch in engine.batches]
     assert 7 in served[1]
     await batcher.close(1)
