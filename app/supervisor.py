@@ -67,7 +67,8 @@ class Supervisor:
         _, late = await asyncio.wait(keepers, timeout=patience)
         for worker in self._running:
             log.error("worker_killed", pid=worker.pid)
-            worker.kill()
+            with contextlib.suppress(ProcessLookupError):
+                worker.kill()
         if late:
             await asyncio.wait(late)
         return self._status
@@ -76,7 +77,8 @@ class Supervisor:
         """Once: the workers drain. Again: they stop at once, as DrainingServer does on a second signal."""
         self._stopping.set()
         for worker in self._running:
-            worker.terminate()  # also for Ctrl-C: a worker that still imports would print where it was
+            with contextlib.suppress(ProcessLookupError):
+                worker.terminate()  # also for Ctrl-C: a worker that still imports would print where it was
 
     async def _keep(self, place: int) -> None:
         """One worker after the other, until the end."""
@@ -125,7 +127,7 @@ class Supervisor:
 
     async def _listen(self, channel: socket.socket, worker: asyncio.subprocess.Process) -> None:
         loop = asyncio.get_running_loop()
-        with contextlib.suppress(ConnectionError):  # it died; whoever waits for it knows
+        with contextlib.suppress(ConnectionError, ProcessLookupError):  # it died; whoever waits for it knows
             if not await loop.sock_recv(channel, 1):
                 return
             self._accepted.set()
