@@ -17,6 +17,10 @@ from app.metrics_server import metrics_server
 from app.service import Service
 from app.settings import Settings
 
+#: What a worker tells its parent, and how often.
+HEARTBEAT = b"."
+HEARTBEAT_SECONDS = 1.0
+
 
 class DrainingServer(uvicorn.Server):
     """On SIGTERM, stay up for the grace period with readiness off; a second signal stops at once."""
@@ -51,7 +55,7 @@ def serve(
     One process: the engine and the cache are in it.
 
     metrics_sockets: where /metrics is served beside it, on the same event loop. parent: a socket whose other end the
-    process holds that this one must not outlive.
+    process holds that watches this one, and that this one must not outlive.
     """
     config = server_config(app, settings)
     server = DrainingServer(config, app.state.service, settings.shutdown_grace_seconds)
@@ -69,7 +73,9 @@ def serve(
             exposition = app.state.metrics.exposition
             beside.append(asyncio.create_task(metrics_server(exposition).serve(metrics_sockets)))
         if parent is not None:
+            parent.setblocking(False)
             beside.append(asyncio.create_task(_stop_without(parent, server)))
+            beside.append(asyncio.create_task(_beat(parent)))
         await server.serve(sockets)
         for task in beside:
             task.cancel()
@@ -101,7 +107,14 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
 async def _stop_without(parent: socket.socket, server: DrainingServer) -> None:
     """Stop as on SIGTERM once the other end is gone."""
-    parent.setblocking(False)
     while await asyncio.get_running_loop().sock_recv(parent, 64):
         pass
     server.handle_exit(signal.SIGTERM, None)
+
+
+async def _beat(parent: socket.socket) -> None:
+    """Say that the event loop turns."""
+    with contextlib.suppress(OSError):
+        while True:
+            await asyncio.get_running_loop().sock_sendall(parent, HEARTBEAT)
+            await asyncio.sleep(HEARTBEAT_SECONDS)

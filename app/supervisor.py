@@ -8,10 +8,12 @@
 The first worker goes ahead: when its configuration does not hold, its one line is all there is to read and the start
 has failed. It accepts at once, so that there is somebody to say that the service lives and is not ready yet. Those who
 come while another one runs take no connection before their engine can answer. Deaths are replaced at once, or after a
-growing pause where a worker did not live long.
+growing pause where a worker did not live long. A worker whose event loop has stopped turning is killed: a probe of the
+shared port would find it only now and then.
 """
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -33,6 +35,8 @@ log = structlog.get_logger()
 _STEADY_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
+#: Without a word for so long, a worker that had spoken is killed.
+_HUNG_SECONDS = 30.0
 #: Beyond grace and drain, before a worker that does not stop is killed.
 _STOP_SECONDS = 10.0
 
@@ -55,15 +59,16 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
-        keepers = [asyncio.create_task(self._keep())]
+        keepers = [asyncio.create_task(self._keep(0))]
         await _first(self._accepted.wait(), self._stopping.wait())
-        keepers += [asyncio.create_task(self._keep()) for _ in range(self._settings.workers - 1)]
+        keepers += [asyncio.create_task(self._keep(place)) for place in range(1, self._settings.workers)]
         await self._stopping.wait()
         patience = self._settings.shutdown_grace_seconds + self._settings.drain_seconds + _STOP_SECONDS
         _, late = await asyncio.wait(keepers, timeout=patience)
         for worker in self._running:
             log.error("worker_killed", pid=worker.pid)
-            worker.kill()
+            with contextlib.suppress(ProcessLookupError):
+                worker.kill()
         if late:
             await asyncio.wait(late)
         return self._status
@@ -72,14 +77,15 @@ class Supervisor:
         """Once: the workers drain. Again: they stop at once, as DrainingServer does on a second signal."""
         self._stopping.set()
         for worker in self._running:
-            worker.terminate()  # also for Ctrl-C: a worker that still imports would print where it was
+            with contextlib.suppress(ProcessLookupError):
+                worker.terminate()  # also for Ctrl-C: a worker that still imports would print where it was
 
-    async def _keep(self) -> None:
+    async def _keep(self, place: int) -> None:
         """One worker after the other, until the end."""
         pause = _FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
             began = time.monotonic()
-            status = await self._one_worker()
+            status = await self._one_worker(place)
             if self._stopping.is_set():
                 return
             if not self._accepted.is_set():
@@ -93,14 +99,14 @@ class Supervisor:
                 await _first(asyncio.sleep(pause), self._stopping.wait())
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
-    async def _one_worker(self) -> int:
+    async def _one_worker(self, place: int) -> int:
         """Start it, listen to it, and clean up behind it; its exit status."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         descriptors = [theirs.fileno(), *(bound.fileno() for bound in self._sockets)]
         when = "engine-first" if self._running else "at-once"
         worker = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "app.worker", when, *map(str, descriptors)),
+            *(sys.executable, "-P", "-m", "app.worker", str(place), when, *map(str, descriptors)),
             env=self._environment,
             pass_fds=descriptors,
             process_group=0,  # Ctrl-C is for this process, which tells the workers in its turn
@@ -110,22 +116,33 @@ class Supervisor:
         if self._stopping.is_set():
             worker.terminate()
         log.info("worker_started", pid=worker.pid)
-        listening = asyncio.create_task(self._listen(ours))
+        listening = asyncio.create_task(self._listen(ours, worker))
         try:
             return await worker.wait()
         finally:
             self._running.discard(worker)
             listening.cancel()
             ours.close()
-            self._forget_gauges(worker.pid)
+            self._forget_gauges(place)
 
-    async def _listen(self, channel: socket.socket) -> None:
-        if await asyncio.get_running_loop().sock_recv(channel, 1):
+    async def _listen(self, channel: socket.socket, worker: asyncio.subprocess.Process) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(ConnectionError, ProcessLookupError):  # it died; whoever waits for it knows
+            if not await loop.sock_recv(channel, 1):
+                return
             self._accepted.set()
+            try:
+                while True:
+                    async with asyncio.timeout(_HUNG_SECONDS):
+                        if not await loop.sock_recv(channel, 64):
+                            return
+            except TimeoutError:
+                log.error("worker_hung", pid=worker.pid)
+                worker.kill()
 
-    def _forget_gauges(self, pid: int) -> None:
+    def _forget_gauges(self, place: int) -> None:
         """Counters of the dead go on counting; what they last said of themselves does not."""
-        for file in Path(self._environment[MULTIPROCESS_DIRECTORY]).glob(f"gauge_live*_{pid}.db"):
+        for file in Path(self._environment[MULTIPROCESS_DIRECTORY]).glob(f"gauge_live*_{place}.db"):
             file.unlink(missing_ok=True)
 
 

@@ -1,32 +1,33 @@
-"""One of several workers: `python -m app.worker WHEN PARENT SOCKET...`, started by app/supervisor.py.
+"""One of several workers: `python -m app.worker PLACE WHEN PARENT SOCKET...`, started by app/supervisor.py.
 
-PARENT and the SOCKETs are file descriptors. WHEN is `at-once`, or `engine-first` where other workers answer meanwhile.
-
-It says over PARENT that its configuration holds, and stops when the other end is gone.
+PLACE counts the workers from 0; whoever replaces a dead one takes its place, and goes on counting where it stopped.
+WHEN is `at-once`, or `engine-first` where other workers answer meanwhile. PARENT and the SOCKETs are file descriptors:
+over PARENT the worker says that its configuration holds, then that its event loop turns; it stops when nobody listens.
 """
 
 import os
 import socket
 import sys
 
+from prometheus_client import values
+
 from app.main import create_app
-from app.server import serve
+from app.server import HEARTBEAT, serve
 from app.settings import Settings
 from app.sockets import listen
 from app.startup import load_settings, reporting_faults
 
-#: Sent once the checkpoint and the keys are read; the engine starts after it.
-ACCEPTED = b"."
 
-
-def run_worker(parent: int, listening: list[int], *, engine_first: bool) -> None:
+def run_worker(place: int, parent: int, listening: list[int], *, engine_first: bool) -> None:
     """Serve on the sockets until told to stop. Raises ConfigurationError."""
+    # Series are kept in files by process number unless told otherwise: every death would leave some behind.
+    values.ValueClass = values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
     settings = _fair_share(load_settings())
     channel = socket.socket(fileno=parent)
     sockets = [socket.socket(fileno=number) for number in listening]
     app = create_app(settings, engine_first=engine_first)
     listen(sockets)
-    channel.sendall(ACCEPTED)
+    channel.sendall(HEARTBEAT)
     serve(app, settings, sockets, parent=channel)
 
 
@@ -40,5 +41,10 @@ def _fair_share(settings: Settings) -> Settings:
 
 if __name__ == "__main__":
     with reporting_faults():
-        when, parent, *listening = sys.argv[1:]
-        run_worker(int(parent), [int(number) for number in listening], engine_first=when == "engine-first")
+        own_place, when, own_parent, *sockets_given = sys.argv[1:]
+        run_worker(
+            int(own_place),
+            int(own_parent),
+            [int(number) for number in sockets_given],
+            engine_first=when == "engine-first",
+        )
