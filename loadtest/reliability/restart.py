@@ -1,15 +1,16 @@
 """Stopping under load: one service that drains, and a rolling restart of two."""
 
 import asyncio
+import signal
 import time
 from contextlib import ExitStack
 
 from loadtest.reliability.bodies import workflow_request
-from loadtest.reliability.client import Answers, Client, client, stay_on
+from loadtest.reliability.client import Answers, Client, client
 from loadtest.reliability.results import Bound, save
 from loadtest.reliability.running import RunningService, running_service
 
-_PER_SECOND = 30.0
+_PER_SECOND = 10.0
 #: A balancer sees within this that a service is not ready any more.
 _LOOK_SECONDS = 0.2
 _GRACE_SECONDS = 1.0
@@ -40,7 +41,6 @@ class Balancer:
 
 def run() -> bool:
     """Both stops."""
-    stay_on(1)
     answers, status, stopped = asyncio.run(_rolling())
     return save(
         "restart",
@@ -49,7 +49,7 @@ def run() -> bool:
         "drains and ends; its replacement starts meanwhile.",
         [
             Bound("failed requests", answers.failed(also=(429,)), at_most=0),
-            Bound("exit status of a stopped service", status, at_most=0),
+            Bound("exit status of a stopped service, other than by its signal", status, at_most=0),
         ],
         {
             "requests": float(len(answers)),
@@ -61,10 +61,13 @@ def run() -> bool:
 
 
 async def _rolling() -> tuple[Answers, int, float]:
-    settings = {"shutdown_grace_seconds": _GRACE_SECONDS, "engine_threads": 1}
+    settings = {
+        "shutdown_grace_seconds": _GRACE_SECONDS,
+        "engine_threads": 1,
+    }  # two cores, and a third one starting
     answers = Answers()
     with ExitStack() as stack:
-        services = [stack.enter_context(running_service(settings, core=0)) for _ in range(2)]
+        services = [stack.enter_context(running_service(settings)) for _ in range(2)]
         async with client("") as any_client:
             clients = {one.url: any_client.at(one.url) for one in services}
             balancer = Balancer(services, clients)
@@ -73,7 +76,7 @@ async def _rolling() -> tuple[Answers, int, float]:
             worst, longest = 0, 0.0
             for place in range(2):
                 await asyncio.sleep(4)
-                fresh = stack.enter_context(running_service(settings, core=0, wait=False))
+                fresh = stack.enter_context(running_service(settings, wait=False))
                 await asyncio.to_thread(fresh.wait_until_ready)
                 clients[fresh.url] = any_client.at(fresh.url)
                 old = services[place]
@@ -81,7 +84,11 @@ async def _rolling() -> tuple[Answers, int, float]:
                 await asyncio.sleep(2 * _LOOK_SECONDS)
                 began = time.perf_counter()
                 status = await asyncio.to_thread(old.stop)
-                worst, longest = max(worst, abs(status)), max(longest, time.perf_counter() - began)
+                if (
+                    status != -signal.SIGTERM
+                ):  # uvicorn raises the signal again once it is done: ended as told
+                    worst = max(worst, abs(status))
+                longest = max(longest, time.perf_counter() - began)
             await asyncio.sleep(3)
             load.cancel()
             looking.cancel()
