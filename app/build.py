@@ -41,7 +41,12 @@ def build_service(
     return Service(
         checkpoint,
         UnitReader(
-            read, checkpoint, metrics, threads=settings.reader_threads, memo_tokens=settings.memo_tokens
+            read,
+            checkpoint,
+            metrics,
+            threads=settings.reader_threads,
+            memo_tokens=settings.memo_tokens,
+            read_seconds=settings.read_seconds,
         ),
         ForecastCache(MemoryStore(settings.cache_entries, settings.cache_ttl_seconds), metrics),
         Batcher(

@@ -5,7 +5,9 @@
         ├── MalformedBody               400 malformed_body
         ├── NotFound                    404 not_found
         ├── MethodNotAllowed            405 method_not_allowed
+        ├── RequestTimeout              408 request_timeout
         ├── BodyTooLarge                413 body_too_large
+        ├── HeadTooLarge                431 head_too_large
         └── UnsupportedMediaType        415 unsupported_media_type
 
 A problem never repeats the input. A 5xx of ours says nothing but the request id.
@@ -52,9 +54,19 @@ class MethodNotAllowed(HttpError):
         self.allow = allow
 
 
+class RequestTimeout(HttpError):
+    status = 408
+    code = "request_timeout"
+
+
 class BodyTooLarge(HttpError):
     status = 413
     code = "body_too_large"
+
+
+class HeadTooLarge(HttpError):
+    status = 431
+    code = "head_too_large"
 
 
 class UnsupportedMediaType(HttpError):
@@ -72,14 +84,19 @@ class ErrorEntry:
 
 
 ERROR_TABLE = (
-    ErrorEntry(400, "malformed_body", "not JSON, not UTF-8, NaN or Infinity, wrong types, unknown fields"),
+    ErrorEntry(
+        400,
+        "malformed_body",
+        "not JSON, not UTF-8, NaN or Infinity, wrong types, unknown fields, a key twice",
+    ),
     ErrorEntry(404, "not_found", "no such path"),
     ErrorEntry(405, "method_not_allowed", "the path exists, with other methods"),
+    ErrorEntry(408, "request_timeout", "the request did not arrive in time, however steadily it trickled"),
     ErrorEntry(413, "body_too_large", "over the byte limit, chunked or not"),
     ErrorEntry(415, "unsupported_media_type", "neither JSON nor YAML, or compressed"),
     ErrorEntry(422, "invalid_config", "the config does not parse or breaks its format; says where"),
     ErrorEntry(422, "config_too_deep", "the config is nested too deep"),
-    ErrorEntry(422, "config_too_large", "the config expands to too much"),
+    ErrorEntry(422, "config_too_large", "the config expands to too much, or takes too long to read"),
     ErrorEntry(422, "unknown_kind", "no reader has this name; the known ones are listed"),
     ErrorEntry(422, "unknown_job", "`job` names none of the workflow's jobs"),
     ErrorEntry(422, "unknown_target", "the checkpoint lacks a target; the known ones are listed"),
@@ -88,6 +105,7 @@ ERROR_TABLE = (
     ErrorEntry(422, "invalid_given", "not a target, negative, or for more than one job"),
     ErrorEntry(422, "value_out_of_range", "a number that the checkpoint cannot write"),
     ErrorEntry(429, "overloaded", "the queue is full or the deadline cannot be met; see Retry-After"),
+    ErrorEntry(431, "head_too_large", "the request line and the headers are over their byte limit"),
     ErrorEntry(500, "internal", "a defect of ours"),
     ErrorEntry(503, "engine_unavailable", "the engine is starting, dead or draining"),
     ErrorEntry(504, "deadline_exceeded", "accepted, but the deadline passed"),
@@ -123,7 +141,7 @@ def problem_response(error: BaseException, request_id: str) -> Response:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
     if isinstance(error, MethodNotAllowed) and error.allow:
         headers["Allow"] = error.allow
-    if isinstance(error, BodyTooLarge):
+    if isinstance(error, BodyTooLarge | RequestTimeout | UnsupportedMediaType):
         headers["Connection"] = "close"  # the rest of the body is not read
     return Response(dump(document), HTTPStatus(error_status(error)), headers, PROBLEM_JSON)
 

@@ -10,6 +10,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from app.protocol import bounded_protocol
 from app.service import Service
 from app.settings import Settings
 
@@ -43,6 +44,8 @@ def serve(app: FastAPI, settings: Settings) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
+        http=bounded_protocol(settings),
+        ws="none",
         timeout_graceful_shutdown=int(settings.drain_seconds) + 1,
     )
     DrainingServer(config, app.state.service, settings.shutdown_grace_seconds).run()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.answer import AnswerWriter
-from app.ask import Ask, check_depth, check_given, check_history, check_quantiles, check_targets
+from app.ask import Ask, check_given, check_history, check_quantiles, check_targets
 from app.batcher import Batcher, Timings
 from app.cache import ForecastCache, Found, Values, cache_key
 from app.contracts import Checkpoint
@@ -20,6 +20,7 @@ from app.metrics import Metrics
 from app.units import Unit, UnitReader
 from model.engines.base import Query
 from model.errors import DeadlineExceeded, InvalidGiven
+from model.jobs.limits import check_object
 
 #: The quantile that calibration needs.
 MEDIAN = 0.5
@@ -91,9 +92,9 @@ class Service:
         check_given(ask.given, known)
         targets = check_targets(ask.targets, ask.given, known)
         check_history(ask.history, known)
-        check_depth(ask.config)
-        check_depth(ask.context)
-        units = await self._units.units(ask)
+        check_object(ask.config)
+        check_object(ask.context)
+        units = await self._units.units(ask, deadline)
         if ask.given and len(units.all) != 1:
             raise InvalidGiven("values can be given for one job only; say which with `job`")
         computed = tuple(sorted({*quantiles, MEDIAN}))

@@ -21,6 +21,7 @@ from app.metrics import Metrics
 from model.errors import ConfigTooDeep
 from model.jobs import select
 from model.jobs.job import Job, Reading, Scope
+from model.jobs.time_limit import check_time, time_limit
 
 
 @dataclass(frozen=True)
@@ -54,21 +55,32 @@ class UnitReader:
     """Reads configs on threads of its own and remembers what they became."""
 
     def __init__(
-        self, read: ReadConfig, checkpoint: Checkpoint, metrics: Metrics, *, threads: int, memo_tokens: int
+        self,
+        read: ReadConfig,
+        checkpoint: Checkpoint,
+        metrics: Metrics,
+        *,
+        threads: int,
+        memo_tokens: int,
+        read_seconds: float,
     ) -> None:
         self._read = read
         self._checkpoint = checkpoint
         self._metrics = metrics
+        self._read_seconds = read_seconds
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="reader")
         self._memo: LRUCache[bytes, Units] = LRUCache(memo_tokens, getsizeof=_tokens)
         self._memo_key = secrets.token_bytes(32)
 
-    async def units(self, ask: Ask) -> Units:
-        """The prompts of an ask. Raises UnknownKind, InvalidConfig, UnknownJob, InvalidHistory."""
+    async def units(self, ask: Ask, deadline: float) -> Units:
+        """The prompts of an ask; `deadline` is a `time.perf_counter()`, after which no thread works for it.
+
+        Raises UnknownKind, InvalidConfig, UnknownJob, InvalidHistory, DeadlineExceeded.
+        """
         key = self._key(ask)
         units = self._memo.get(key)
         if units is None:
-            units = await asyncio.get_running_loop().run_in_executor(self._threads, self._make, ask)
+            units = await asyncio.get_running_loop().run_in_executor(self._threads, self._make, ask, deadline)
             if _tokens(units) <= self._memo.maxsize:
                 self._memo[key] = units
         return units
@@ -82,13 +94,15 @@ class UnitReader:
         sent = dump([ask.kind, ask.config, ask.context, ask.job, runs])
         return blake2b(sent, key=self._memo_key, digest_size=32).digest()
 
-    def _make(self, ask: Ask) -> Units:
+    def _make(self, ask: Ask, deadline: float) -> Units:
         try:
-            with self._metrics.timed("read"):
-                reading = self._read(ask.kind, ask.config, ask.context)
-            chosen = _choose(reading, ask.job)
-            jobs = attach_history(chosen, ask.history)
-            units = [self._unit(job) for job in jobs]
+            with time_limit(self._read_seconds, deadline):
+                check_time()  # it may have waited for a thread
+                with self._metrics.timed("read"):
+                    reading = self._read(ask.kind, ask.config, ask.context)
+                chosen = _choose(reading, ask.job)
+                jobs = attach_history(chosen, ask.history)
+                units = [self._unit(job) for job in jobs]
         except RecursionError:  # a text may open more levels than its reader takes
             raise ConfigTooDeep("the config is nested too deep") from None
         workflow = next((unit for unit in units if unit.scope == "workflow"), None)

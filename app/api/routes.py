@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, Response
 
 from app.api.disconnect import unless_disconnected
 from app.api.openapi import ANSWERS, BATCH_BODY, PREDICT_BODY, RAW_QUERY
-from app.api.requests import parse_json, read_predict_request
+from app.api.requests import read_json, read_predict_request
 from app.api.schemas import BatchRequest, BatchResponse, PredictRequest, PredictResponse, validated
 from app.batcher import Timings
 from app.body import body_form, read_body
@@ -42,7 +42,7 @@ async def predict(request: Request) -> Response:
     Every job of the config gets the quantiles asked for, where they came from, and how far to trust them.
     """
     settings, service, timings = _parts(request)
-    content = await read_predict_request(request, settings.max_body_bytes)
+    content = await read_predict_request(request, settings.max_body_bytes, settings.body_seconds)
     state = request.state
     answer = service.predict(
         content.ask(), request_id=state.request_id, arrived=state.arrived, timings=timings
@@ -64,8 +64,8 @@ async def predict_batch(request: Request) -> Response:
     """
     settings, service, timings = _parts(request)
     body_form(request.headers, has_kind=False, raw_allowed=False)
-    body = await read_body(request, settings.max_body_bytes)
-    items = validated(BatchRequest, parse_json(body)).requests
+    body = await read_body(request, settings.max_body_bytes, settings.body_seconds)
+    items = validated(BatchRequest, await read_json(body)).requests
     if len(items) > settings.max_batch_items:
         raise MalformedBody(f"a batch holds at most {settings.max_batch_items} requests")
     arrived: float = request.state.arrived
