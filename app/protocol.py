@@ -3,11 +3,13 @@
 connection ─ head (max_head_bytes, head_seconds) ─► app reads the body (app/body.py bounds its size and time)
 
 Covered: connections that say nothing or trickle a head, endless heads, bodies that go on trickling after an early
-answer, and what is not HTTP, each answered with a problem document. Not covered: how many connections there are.
+answer, and what is not HTTP, each answered with a problem document; a client that is still sending when it is refused
+gets to read why. Not covered: how many connections there are.
 """
 
 import asyncio
 import uuid
+from typing import Any
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -16,6 +18,10 @@ from app.errors import HeadTooLarge, HttpError, MalformedBody, RequestTimeout, p
 from app.settings import Settings
 
 log = structlog.get_logger()
+
+#: How long, and for how many bytes, a refused client may go on sending.
+LINGER_SECONDS = 1.0
+LINGER_BYTES = 4 * 1024 * 1024
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -28,12 +34,14 @@ class BoundedProtocol(HttpToolsProtocol):
     _watch: asyncio.TimerHandle | None = None
     _in_head = False
     _in_body = False
+    #: Bytes that a refused client may still send; None while it is served.
+    _linger_bytes: int | None = None
     #: Of the current head: bytes received while it was incomplete, and bytes of its parsed parts.
     _received = 0
     _parsed = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(_PoliteTransport(transport, self))  # type: ignore[arg-type]
         self._watch_for(self.head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -41,9 +49,12 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if (
-            self._watch is None and not self._in_body
-        ):  # the next request on a connection, or blank lines before it
+        if self._linger_bytes is not None:
+            self._linger_bytes -= len(data)
+            if self._linger_bytes < 0:
+                self.transport.abort()
+            return
+        if self._watch is None and not self._in_body:  # a connection's next request, or blank lines before it
             self._watch_for(self.head_seconds)
         super().data_received(data)
         if self._in_head:
@@ -77,6 +88,25 @@ class BoundedProtocol(HttpToolsProtocol):
         """Called by uvicorn for whatever its parser refuses, and for what the callbacks above raise."""
         too_large = self._parsed > self.max_head_bytes
         self._refuse(self._head_too_large() if too_large else MalformedBody("this is not an HTTP request"))
+
+    @property
+    def lingers(self) -> bool:
+        """Whether the answer is out and what still comes is thrown away."""
+        return self._linger_bytes is not None
+
+    def linger(self) -> bool:
+        """Stop sending, and read on for a moment where a request is still arriving; whether it is.
+
+        A connection that is closed with bytes unread is reset, which can take the answer from the client.
+        """
+        if not (self._in_head or self._in_body) or not self.transport.can_write_eof():
+            return False
+        self._linger_bytes = LINGER_BYTES
+        self._stop_watching()
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._watch = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+        return True
 
     def _count(self, size: int) -> None:
         self._parsed += size
@@ -118,6 +148,24 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.write(b"HTTP/1.1 %d \r\n%s\r\n%s" % (error.status, head, response.body))
         self.transport.close()
         log.info("refused", request_id=request_id, status=error.status, code=error.code)
+
+
+class _PoliteTransport:
+    """A transport that lets a refused client finish its sentence."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: BoundedProtocol) -> None:
+        self._transport = transport
+        self._protocol = protocol
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        return self._protocol.lingers or self._transport.is_closing()
+
+    def close(self) -> None:
+        if not self._protocol.lingers and (self._transport.is_closing() or not self._protocol.linger()):
+            self._transport.close()
 
 
 def bounded_protocol(settings: Settings) -> type[BoundedProtocol]:

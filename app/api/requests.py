@@ -85,9 +85,16 @@ def _raw(parameters: Sequence[tuple[str, str]], text: str) -> dict[str, Any]:
         content["targets"] = given["targets"].split(",")
     try:
         if "quantiles" in given:
-            content["quantiles"] = [float(quantile) for quantile in given["quantiles"].split(",")]
+            content["quantiles"] = [float(_digits(quantile)) for quantile in given["quantiles"].split(",")]
         if "deadline_ms" in given:
-            content["deadline_ms"] = int(given["deadline_ms"])
+            content["deadline_ms"] = int(_digits(given["deadline_ms"]))
     except ValueError:
         raise MalformedBody("quantiles and deadline_ms must be numbers") from None
     return content
+
+
+def _digits(text: str) -> str:
+    """The text of a number as JSON would write it: Python also takes `1_0`, blanks and the digits of any script."""
+    if not text.isascii() or "_" in text or text != text.strip():
+        raise ValueError
+    return text
