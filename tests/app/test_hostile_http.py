@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -14,6 +15,7 @@ from fastapi import FastAPI
 
 from app.main import create_app
 from app.protocol import bounded_protocol
+from app.server import SWITCH_SECONDS
 from app.settings import Settings
 from model import jobs
 from tests.app.fakes import MakeApp, TinyCheckpoint, WatchedEngine, ask, running
@@ -39,6 +41,14 @@ async def served(app: FastAPI) -> AsyncIterator[int]:
     finally:
         server.should_exit = True
         await task
+
+
+@pytest.fixture
+def switches_as_served() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    yield
+    sys.setswitchinterval(before)
 
 
 class Talk:
@@ -295,7 +305,7 @@ async def test_a_batch_of_hostile_items_fails_item_by_item(make_app: MakeApp) ->
 
 
 async def test_the_event_loop_answers_while_a_hostile_config_is_read(
-    checkpoint: TinyCheckpoint, engine: WatchedEngine
+    checkpoint: TinyCheckpoint, engine: WatchedEngine, switches_as_served: None
 ) -> None:
     app = create_app(Settings(read_seconds=0.5), checkpoint=checkpoint, engine=engine, read=jobs.read)
     hostile = "ifdef X\n" + "".join(f"A{i} += {i}\n" for i in range(110_000)) + "endif\n"
