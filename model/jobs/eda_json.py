@@ -12,7 +12,7 @@ from typing import NoReturn
 from model.errors import ConfigTooDeep, InvalidConfig
 from model.jobs.eda_sections import UnfinishedError, remember
 from model.jobs.job import Value
-from model.jobs.limits import MAX_DEPTH, check_object
+from model.jobs.limits import MAX_DEPTH, check_json, check_object
 from model.jobs.time_limit import check_time
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -31,6 +31,7 @@ def parse_json_object(text: str) -> Mapping[str, Value]:
         raise ConfigTooDeep(f"nested deeper than {MAX_DEPTH} levels") from None
     except ValueError:  # an integer of thousands of digits
         raise InvalidConfig("a number that is out of range") from None
+    check_json(text, parsed)
     return sorted_object(parsed)
 
 

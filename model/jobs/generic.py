@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from model.errors import ConfigTooDeep, InvalidConfig
 from model.jobs.job import Job, Reading, Value
-from model.jobs.limits import MAX_DEPTH, check_object
+from model.jobs.limits import MAX_DEPTH, check_json, check_object
 from model.jobs.time_limit import check_time
 from model.jobs.yaml_source import load_yaml
 
@@ -88,7 +88,7 @@ def parse_mapping(text: str) -> Mapping[str, object]:
             if isinstance(error, InvalidConfig):
                 raise
             raise InvalidConfig("a number of too many digits") from None
-        check_object(parsed)
+        check_json(text, parsed)
     else:
         parsed = load_yaml(text)
     if not isinstance(parsed, Mapping):

@@ -3,9 +3,10 @@
 Covered: depth, number of values, length of keys. The characters of an object are those of the body, which is bounded.
 """
 
+import json
 from collections.abc import Mapping
 
-from model.errors import ConfigTooDeep, ConfigTooLarge
+from model.errors import ConfigTooDeep, ConfigTooLarge, InvalidConfig
 
 MAX_DEPTH = 64
 #: Scalars, lists and mappings together.
@@ -36,3 +37,13 @@ def check_object(value: object) -> None:
             return
         level = inner
     raise ConfigTooDeep(f"nested deeper than {MAX_DEPTH} levels")
+
+
+def check_json(text: str, parsed: object) -> None:
+    """The same for a parsed JSON text; also refuses halves of surrogate pairs, which only JSON can spell."""
+    check_object(parsed)
+    if "\\u" in text:
+        try:
+            json.dumps(parsed, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise InvalidConfig("half of a surrogate pair") from None

@@ -123,6 +123,9 @@ def test_the_worst_inputs_end_in_time(name: str) -> None:
         ("nextflow", "[" * 1_000_000, ConfigTooDeep),
         ("nextflow", "a: \ud800", InvalidConfig),
         ("nextflow", "a: \0", InvalidConfig),
+        ("nextflow", '{"task": "\\ud800"}', InvalidConfig),
+        ("eda.openlane", '{"DESIGN_NAME": "\\udfff"}', InvalidConfig),
+        ("eda.openroad", "ifdef X\nelse\nelse\nendif", InvalidConfig),
         ("slurm", "#SBATCH " + "--a " * 5000, InvalidConfig),
     ],
 )
