@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 from fastapi import APIRouter, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from app.api.disconnect import unless_disconnected
 from app.api.openapi import ANSWERS, BATCH_BODY, PREDICT_BODY, RAW_QUERY
@@ -108,7 +108,9 @@ async def live() -> Response:
     return JsonResponse({"status": "live"})
 
 
-@router.get("/health/ready", summary="Requests can be sent here", tags=["health"])
+@router.get(
+    "/health/ready", summary="Requests can be sent here", responses={503: ANSWERS[503]}, tags=["health"]
+)
 async def ready(request: Request) -> Response:
     """200 while the engine can answer; 503 while it starts, after it died and while the service drains."""
     _, service, _ = _parts(request)
@@ -117,7 +119,7 @@ async def ready(request: Request) -> Response:
     return JsonResponse({"status": "ready"})
 
 
-@router.get("/metrics", summary="Prometheus series", tags=["health"])
+@router.get("/metrics", summary="Prometheus series", tags=["health"], response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """The text exposition format."""
     series: Metrics = request.app.state.metrics

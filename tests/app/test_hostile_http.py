@@ -10,37 +10,17 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI
 
 from app.main import create_app
-from app.protocol import bounded_protocol
 from app.server import SWITCH_SECONDS
 from app.settings import Settings
 from model import jobs
 from tests.app.fakes import MakeApp, TinyCheckpoint, WatchedEngine, ask, running
+from tests.app.serving import served
 
 pytestmark = pytest.mark.anyio
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-
-
-@asynccontextmanager
-async def served(app: FastAPI) -> AsyncIterator[int]:
-    """The app behind uvicorn as `jobcast serve` runs it; the port."""
-    config = uvicorn.Config(
-        app, port=0, http=bounded_protocol(app.state.settings), ws="none", log_config=None, access_log=False
-    )
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve())
-    try:
-        async with asyncio.timeout(10):
-            while not server.started:
-                await asyncio.sleep(0.005)
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        await task
 
 
 @pytest.fixture
