@@ -5,6 +5,7 @@ are put in; two files are crossed. Equal seeds give equal cases on every machine
 """
 
 import random
+from functools import cache
 from pathlib import Path
 
 CORPUS = Path(__file__).resolve().parents[2] / "tests" / "fuzz" / "corpus"
@@ -89,6 +90,7 @@ TOKENS = (
 )
 
 
+@cache
 def corpus(kind: str) -> list[str]:
     """The seeds of a kind, in one order."""
     texts = [path.read_text(encoding="utf-8") for path in sorted((CORPUS / kind).iterdir())]
