@@ -12,7 +12,7 @@ VLLM_PIP  := $(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-versio
 # The shipped checkpoint first; then those that differ by their training seed alone (make seeds).
 CHECKPOINTS ?= model/checkpoints/default $(wildcard $(RUN)-seed2/checkpoint $(RUN)-seed3/checkpoint)
 
-.PHONY: help serve test test-vllm check ci smoke train train-gpu seeds frontier benchmark bench reliability clean
+.PHONY: help serve test test-vllm check ci smoke train train-gpu seeds frontier benchmark bench fuzz reliability clean
 .DELETE_ON_ERROR:
 
 help:  ## list the commands
@@ -63,6 +63,9 @@ benchmark: $(VENV)/.dev  ## measure CHECKPOINTS beside the baselines: docs/bench
 
 bench: $(VLLM_VENV)/.ready  ## latency and throughput of every engine beside its floor: docs/performance.md
 	$(VLLM_VENV)/bin/python -m model.evaluation.speed
+
+fuzz: $(VENV)/.dev  ## change configs at random and read them, CASES of each kind; crashes go to fuzz-crashes/
+	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),10000) --seed $(or $(SEED),1) --first $(or $(FIRST),0)
 
 reliability: $(VENV)/.dev  ## hostile input, faults and overload against the running service: docs/reliability.md (two hours)
 	$(BIN)/python -m loadtest.reliability $(EXPERIMENTS)

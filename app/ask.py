@@ -4,9 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from model.errors import ConfigTooDeep, InvalidGiven, InvalidHistory, InvalidQuantile, UnknownTarget
+from model.errors import InvalidGiven, InvalidHistory, InvalidQuantile, UnknownTarget
 from model.jobs.job import Job, Outcome
-from model.jobs.yaml_source import MAX_DEPTH
 from model.targets import Target
 
 DEFAULT_QUANTILES = (0.1, 0.5, 0.9)
@@ -87,22 +86,6 @@ def check_given(given: Mapping[str, float], known: Sequence[Target]) -> None:
     for name, value in given.items():
         if not math.isfinite(value) or (value < 0 and not signed[name]):
             raise InvalidGiven(f"the given {name} must be finite and not negative")
-
-
-def check_depth(value: object) -> None:
-    """Raises ConfigTooDeep for an object nested deeper than a YAML text may be: what follows recurses."""
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        inner: list[object] = []
-        for one in level:
-            if isinstance(one, Mapping):
-                inner += one.values()
-            elif isinstance(one, list):
-                inner += one
-        level = inner
-        if not level:
-            return
-    raise ConfigTooDeep(f"nested deeper than {MAX_DEPTH} levels")
 
 
 def check_history(history: Sequence[PastRun], known: Sequence[Target]) -> None:

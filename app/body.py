@@ -1,16 +1,17 @@
 """The request's body: bounded while it streams, and its media type decided before a byte is read.
 
 Covered: a Content-Length that is too large (refused at once) or lies, chunked bodies, compressed bodies and
-charsets other than UTF-8 (both refused). Not covered: how slowly a client may send; a proxy must limit that.
+charsets other than UTF-8 (both refused), bodies that trickle in. The head is app/protocol.py's.
 """
 
+import asyncio
 from collections.abc import Mapping
 from email.message import Message
 from typing import Literal
 
 from starlette.requests import Request
 
-from app.errors import BodyTooLarge, MalformedBody, UnsupportedMediaType
+from app.errors import BodyTooLarge, MalformedBody, RequestTimeout, UnsupportedMediaType
 from app.timings import current
 
 JSON_TYPES = ("application/json",)
@@ -46,18 +47,25 @@ def body_form(headers: Mapping[str, str], *, has_kind: bool, raw_allowed: bool =
     raise UnsupportedMediaType(f"unsupported Content-Type; accepted: {accepted}")
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body, at most `limit` bytes. Raises BodyTooLarge as soon as it is known to be larger."""
+async def read_body(request: Request, limit: int, seconds: float) -> bytes:
+    """The whole body, at most `limit` bytes, all of which must arrive within `seconds`.
+
+    Raises BodyTooLarge as soon as it is known to be larger, and RequestTimeout.
+    """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > limit:
         raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise _too_large(limit)
-        chunks.append(chunk)
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise _too_large(limit)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise RequestTimeout(f"the body did not arrive within {seconds:g} seconds") from None
     current().body_bytes = size
     return b"".join(chunks)
 

@@ -47,7 +47,12 @@ def build_service(
     return Service(
         checkpoint,
         UnitReader(
-            read, checkpoint, metrics, threads=settings.reader_threads, memo_tokens=settings.memo_tokens
+            read,
+            checkpoint,
+            metrics,
+            threads=settings.reader_threads,
+            memo_tokens=settings.memo_tokens,
+            read_seconds=settings.read_seconds,
         ),
         codec,
         ForecastCache(_store(settings, codec, metrics), metrics),

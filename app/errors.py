@@ -6,7 +6,9 @@
         ├── Unauthorized                401 unauthorized
         ├── NotFound                    404 not_found
         ├── MethodNotAllowed            405 method_not_allowed
+        ├── RequestTimeout              408 request_timeout
         ├── BodyTooLarge                413 body_too_large
+        ├── HeadTooLarge                431 head_too_large
         └── UnsupportedMediaType        415 unsupported_media_type
     Overloaded
     └── RateLimited                     429 rate_limited
@@ -65,9 +67,19 @@ class MethodNotAllowed(HttpError):
         self.allow = allow
 
 
+class RequestTimeout(HttpError):
+    status = 408
+    code = "request_timeout"
+
+
 class BodyTooLarge(HttpError):
     status = 413
     code = "body_too_large"
+
+
+class HeadTooLarge(HttpError):
+    status = 431
+    code = "head_too_large"
 
 
 class UnsupportedMediaType(HttpError):
@@ -91,15 +103,20 @@ class ErrorEntry:
 
 
 ERROR_TABLE = (
-    ErrorEntry(400, "malformed_body", "not JSON, not UTF-8, NaN or Infinity, wrong types, unknown fields"),
+    ErrorEntry(
+        400,
+        "malformed_body",
+        "not JSON, not UTF-8, NaN or Infinity, wrong types, unknown fields, a key twice",
+    ),
     ErrorEntry(401, "unauthorized", "keys are configured and the request has no valid one"),
     ErrorEntry(404, "not_found", "no such path"),
     ErrorEntry(405, "method_not_allowed", "the path exists, with other methods"),
+    ErrorEntry(408, "request_timeout", "the request did not arrive in time, however steadily it trickled"),
     ErrorEntry(413, "body_too_large", "over the byte limit, chunked or not"),
     ErrorEntry(415, "unsupported_media_type", "neither JSON nor YAML, or compressed"),
     ErrorEntry(422, "invalid_config", "the config does not parse or breaks its format; says where"),
     ErrorEntry(422, "config_too_deep", "the config is nested too deep"),
-    ErrorEntry(422, "config_too_large", "the config expands to too much"),
+    ErrorEntry(422, "config_too_large", "the config expands to too much, or takes too long to read"),
     ErrorEntry(422, "unknown_kind", "no reader has this name; the known ones are listed"),
     ErrorEntry(422, "unknown_job", "`job` names none of the workflow's jobs"),
     ErrorEntry(422, "unknown_target", "the checkpoint lacks a target; the known ones are listed"),
@@ -109,6 +126,7 @@ ERROR_TABLE = (
     ErrorEntry(422, "value_out_of_range", "a number that the checkpoint cannot write"),
     ErrorEntry(429, "overloaded", "the queue is full or the deadline cannot be met; see Retry-After"),
     ErrorEntry(429, "rate_limited", "the key's rate is used up; see Retry-After and RateLimit"),
+    ErrorEntry(431, "head_too_large", "the request line and the headers are over their byte limit"),
     ErrorEntry(500, "internal", "a defect of ours"),
     ErrorEntry(503, "engine_unavailable", "the engine is starting, dead or draining"),
     ErrorEntry(504, "deadline_exceeded", "accepted, but the deadline passed"),
@@ -146,7 +164,7 @@ def problem_response(error: BaseException, request_id: str) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, MethodNotAllowed) and error.allow:
         headers["Allow"] = error.allow
-    if isinstance(error, BodyTooLarge):
+    if isinstance(error, BodyTooLarge | RequestTimeout | UnsupportedMediaType):
         headers["Connection"] = "close"  # the rest of the body is not read
     return Response(dump(document), HTTPStatus(error_status(error)), headers, PROBLEM_JSON)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from app.admission import Admission, Ticket
 from app.answer import AnswerWriter
-from app.ask import Ask, check_depth, check_given, check_history, check_quantiles, check_targets
+from app.ask import Ask, check_given, check_history, check_quantiles, check_targets
 from app.batcher import Batcher
 from app.cache import Codec, ForecastCache, Found, Values
 from app.contracts import Checkpoint
@@ -23,6 +23,7 @@ from app.timings import current
 from app.units import Unit, UnitReader
 from model.engines.base import Query
 from model.errors import DeadlineExceeded, InvalidGiven
+from model.jobs.limits import check_object
 
 #: The quantile that calibration needs.
 MEDIAN = 0.5
@@ -111,8 +112,8 @@ class Service:
         check_given(ask.given, known)
         targets = check_targets(ask.targets, ask.given, known)
         check_history(ask.history, known)
-        check_depth(ask.config)
-        check_depth(ask.context)
+        check_object(ask.config)
+        check_object(ask.context)
         computed = tuple(sorted({*quantiles, MEDIAN}))
         question = Query((), targets, computed, ask.given)
         if self._units.known(ask):
@@ -133,7 +134,7 @@ class Service:
         caller: str,
         ticket: Ticket | None = None,
     ) -> dict[str, Any]:
-        units = await self._units.units(ask, caller)
+        units = await self._units.units(ask, deadline, caller)
         if ask.given and len(units.all) != 1:
             raise InvalidGiven("values can be given for one job only; say which with `job`")
         tokens = sum(len(unit.prompt) for unit in units.all)

@@ -119,10 +119,16 @@ class Settings(BaseSettings):
     vllm_answer_seconds: Annotated[float, Field(gt=0)] = 10.0
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 2 * 1024 * 1024
+    #: How long the head of a request may take to arrive, and then its body, however steadily it trickles.
+    head_seconds: Annotated[float, Field(gt=0)] = 10.0
+    body_seconds: Annotated[float, Field(gt=0)] = 10.0
+    max_head_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024
     max_batch_items: Annotated[int, Field(ge=1)] = 64
     default_deadline_ms: Annotated[int, Field(ge=10, le=60_000)] = 10_000
     #: Threads that read configs and tokenize, off the event loop.
     reader_threads: Annotated[int, Field(ge=1)] = 2
+    #: How long the reading of one config may take, from its text to its tokens.
+    read_seconds: Annotated[float, Field(gt=0)] = 2.0
 
     #: Prompt tokens that may wait for the engine, those of all requests together.
     max_queue_tokens: Annotated[int, Field(ge=1)] = 262_144

@@ -25,6 +25,7 @@ from app.turns import Turns
 from model.errors import ConfigTooDeep
 from model.jobs import select
 from model.jobs.job import Job, Reading, Scope
+from model.jobs.time_limit import check_time, time_limit
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,19 @@ class UnitReader:
     """Reads configs on threads of its own and remembers what they became."""
 
     def __init__(
-        self, read: ReadConfig, checkpoint: Checkpoint, metrics: Metrics, *, threads: int, memo_tokens: int
+        self,
+        read: ReadConfig,
+        checkpoint: Checkpoint,
+        metrics: Metrics,
+        *,
+        threads: int,
+        memo_tokens: int,
+        read_seconds: float,
     ) -> None:
         self._read = read
         self._checkpoint = checkpoint
         self._metrics = metrics
+        self._read_seconds = read_seconds
         self._threads = ThreadPoolExecutor(threads, "reader", step_back)
         self._turns = Turns(threads)
         self._memo: LRUCache[bytes, _Remembered] = LRUCache(memo_tokens, getsizeof=_tokens)
@@ -93,17 +102,20 @@ class UnitReader:
         """Whether it need not be read."""
         return self._remembered(ask) is not None
 
-    async def units(self, ask: Ask, caller: str = "") -> Units:
+    async def units(self, ask: Ask, deadline: float, caller: str = "") -> Units:
         """The prompts of an ask; callers are read for in fair turns.
 
-        Raises UnknownKind, InvalidConfig, UnknownJob, InvalidHistory.
+        `deadline` is a `time.perf_counter()`, after which no thread works for it. Raises UnknownKind, InvalidConfig,
+        UnknownJob, InvalidHistory, DeadlineExceeded.
         """
         remembered = self._remembered(ask)
         if remembered is not None:
             return remembered.units
         run = contextvars.copy_context().run
         async with self._turns.turn(caller, current()):
-            units = await asyncio.get_running_loop().run_in_executor(self._threads, run, self._make, ask)
+            units = await asyncio.get_running_loop().run_in_executor(
+                self._threads, run, self._make, ask, deadline
+            )
         self._remember(ask, units)
         return units
 
@@ -131,13 +143,15 @@ class UnitReader:
         runs = [[run.values, run.age_seconds, run.same_config, run.status, run.job] for run in ask.history]
         return self.fingerprint(b"content", dump([ask.kind, ask.config, ask.context, ask.job, runs]))
 
-    def _make(self, ask: Ask) -> Units:
+    def _make(self, ask: Ask, deadline: float) -> Units:
         try:
-            with self._metrics.timed("read"):
-                reading = self._read(ask.kind, ask.config, ask.context)
-            chosen = _choose(reading, ask.job)
-            jobs = attach_history(chosen, ask.history)
-            units = [self._unit(job) for job in jobs]
+            with time_limit(self._read_seconds, deadline):
+                check_time()  # it may have waited for a thread
+                with self._metrics.timed("read"):
+                    reading = self._read(ask.kind, ask.config, ask.context)
+                chosen = _choose(reading, ask.job)
+                jobs = attach_history(chosen, ask.history)
+                units = [self._unit(job) for job in jobs]
         except RecursionError:  # a text may open more levels than its reader takes
             raise ConfigTooDeep("the config is nested too deep") from None
         workflow = next((unit for unit in units if unit.scope == "workflow"), None)

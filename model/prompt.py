@@ -153,7 +153,10 @@ class PromptEncoder:
         return ids + self._plain(text[position:])
 
     def _plain(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids) if text else []
+        if not text:
+            return []
+        # Unlike `encode`, this lets other threads run meanwhile.
+        return list(self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids)
 
     def value_ids(self, value: float) -> list[int]:
         """A number in the number code. Raises ValueOutOfRange."""

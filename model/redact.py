@@ -30,7 +30,7 @@ _SENSITIVE = (
 )
 # A literal behind a secret-sounding name; expressions and variables (`${{ secrets.X }}`, `$TOKEN`) hold none.
 _ASSIGNED = re.compile(
-    rf"(?i)(\b[\w.-]*{_SENSITIVE}[\w-]*[\"']?\s*[:=]\s*[\"']?)(?![\s\"'$*{{<(\[]|true\b|false\b|write\b|read\b|none\b)([^\s\"',;]{{4,}})"
+    rf"(?i)(\b[\w.-]{{0,64}}{_SENSITIVE}[\w-]{{0,64}}[\"']?\s*[:=]\s*[\"']?)(?![\s\"'$*{{<(\[]|true\b|false\b|write\b|read\b|none\b)([^\s\"',;]{{4,}})"
 )
 _IS_SENSITIVE = re.compile(rf"(?i)(?:^|[_\W]){_SENSITIVE}$")
 _UUID = re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")

@@ -3,7 +3,9 @@
 Equal jobs give equal bytes. The text is indented lines `key: value` in the order of the job's body; secrets, hashes,
 dates and home directories are masked (`model.redact`). Over the budget, long strings and long collections are
 shortened in their middle, the longest first, and the amount left out is written in the gap: one cap for all leaves is
-lowered until the text fits. There is no blind cut.
+lowered until the text fits. There is no blind cut. What is larger than anything a budget could show is bounded before
+the work: the middle of a string of over 131,072 characters is left out before it is masked, and the tokens of a text of
+over 262,144 are counted in samples of it.
 
 What is the same from run to run comes first and what changes last (the readers see to that), so that prompts of one
 workflow share their prefix; being shortened, not standing late, is what costs information.
@@ -13,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from model.jobs.job import Job, Value
+from model.jobs.time_limit import check_time
 from model.redact import MASK, is_secret_name, mask
 
 #: Raised whenever equal jobs may give other bytes than before; part of the checkpoint and of the cache key.
@@ -23,6 +26,11 @@ TokenCounter = Callable[[str], int]
 
 _SMALLEST_CAP = 8
 _UNLIMITED = 1 << 62
+#: A string keeps so many characters at each end; far more than any budget shows of it.
+_KEPT_AT_ENDS = 65_536
+#: Longer texts are counted in three samples that have so many characters together.
+_COUNTED_WHOLE = 262_144
+_LONGEST_KEY = 1024
 #: Once the smallest cap is not enough, the structure is cut at these depths in turn.
 _DEPTHS = (8, 6, 4, 3, 2, 1)
 
@@ -42,22 +50,36 @@ def canonical_text(job: Job, token_budget: int, count_tokens: TokenCounter) -> C
     """
     content = masked_content(job)
     full = _render(content, _UNLIMITED)
-    if len(full) <= token_budget or (tokens := count_tokens(full)) <= token_budget:
-        return CanonicalText(full, 0)
+    missing = _missing_from(content)
+    if len(full) <= token_budget or (tokens := _tokens_of(full, token_budget, count_tokens)) <= token_budget:
+        return CanonicalText(full, missing)
     wanted = len(full) * token_budget // tokens
     while wanted >= _SMALLEST_CAP:
+        check_time()
         text = _render(content, _cap_for(content, wanted))
-        tokens = count_tokens(text)
+        tokens = _tokens_of(text, token_budget, count_tokens)
         if tokens <= token_budget:
-            return CanonicalText(text, max(len(full) - len(text), 1))
+            return CanonicalText(text, max(len(full) - len(text), 1) + missing)
         if len(text) > wanted:  # the smallest cap leaves more than that
             break
         wanted = min(int(len(text) * 0.97 * token_budget / tokens), int(wanted * 0.97))
     for depth in _DEPTHS:
         text = _render(content, _SMALLEST_CAP, depth)
         if count_tokens(text) <= token_budget:
-            return CanonicalText(text, len(full) - len(text))
+            return CanonicalText(text, len(full) - len(text) + missing)
     raise ValueError("the token budget is too small for this job's smallest form")
+
+
+def _tokens_of(text: str, budget: int, count_tokens: TokenCounter) -> int:
+    """The tokens of a text; of a very long one what its samples say, where that is over the budget anyway."""
+    if len(text) > _COUNTED_WHOLE:
+        size = _COUNTED_WHOLE // 3
+        middle = (len(text) - size) // 2
+        samples = (text[:size], text[middle : middle + size], text[-size:])
+        estimate = sum(map(count_tokens, samples)) * len(text) // (3 * size)
+        if estimate > budget:
+            return estimate
+    return count_tokens(text)
 
 
 def full_text(job: Job) -> str:
@@ -89,10 +111,13 @@ def _cap_for(content: Value, wanted: int) -> int:
 
 def _masked(value: Value, key: str = "") -> Value:
     """The same structure with every string masked and every number in one spelling; empty values dropped."""
+    check_time()
     if isinstance(value, str):
         if key and is_secret_name(key) and value and "$" not in value:
             return MASK
-        return mask(_writable(value).replace("\r", "").strip())
+        if len(value) > 2 * _KEPT_AT_ENDS:
+            return _WithoutMiddle.of(value)
+        return _masked_text(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -100,9 +125,37 @@ def _masked(value: Value, key: str = "") -> Value:
     if value is None:
         return None
     if isinstance(value, Mapping):
-        items = ((mask(_writable(str(k))), _masked(v, str(k))) for k, v in value.items())
+        items = ((mask(_writable(_shortened(k, _LONGEST_KEY))), _masked(v, k)) for k, v in value.items())
         return {k: v for k, v in items if v not in (None, "", {}, [])}
     return [v for v in (_masked(v) for v in value) if v not in (None, "", {}, [])]
+
+
+def _masked_text(text: str) -> str:
+    return mask(_writable(text).replace("\r", "").strip())
+
+
+class _WithoutMiddle(str):
+    """The masked ends of a very long string; `missing` characters stood between them, at `seam`."""
+
+    __slots__ = ("missing", "seam")
+    missing: int
+    seam: int
+
+    @classmethod
+    def of(cls, text: str) -> "_WithoutMiddle":
+        head, tail = _masked_text(text[:_KEPT_AT_ENDS]), _masked_text(text[-_KEPT_AT_ENDS:])
+        made = cls(head + tail)
+        made.missing, made.seam = len(text) - 2 * _KEPT_AT_ENDS, len(head)
+        return made
+
+
+def _missing_from(content: Value) -> int:
+    """How many characters the content's strings lack in their middles."""
+    if isinstance(content, str):
+        return content.missing if isinstance(content, _WithoutMiddle) else 0
+    if isinstance(content, Mapping):
+        return sum(map(_missing_from, content.values()))
+    return sum(map(_missing_from, content)) if isinstance(content, Sequence) else 0
 
 
 def _writable(text: str) -> str:
@@ -141,11 +194,13 @@ def _lines(value: Value, indent: str, cap: int, items: int, depth: int) -> Itera
         for inner in value[len(value) - tail :]:
             yield from _item(inner, indent, cap, items, depth)
     else:
-        yield from (indent + line for line in _shortened(str(value), cap).split("\n"))
+        text = value if isinstance(value, str) else str(value)
+        yield from (indent + line for line in _shortened(text, cap).split("\n"))
 
 
 def _entry(label: str, value: Value, indent: str, cap: int, items: int, depth: int) -> Iterator[str]:
     """One labelled value: on the label's line where it is short and flat, below it and indented otherwise."""
+    check_time()
     if isinstance(value, str):
         short = _shortened(value, cap)
         if "\n" not in short:
@@ -153,9 +208,10 @@ def _entry(label: str, value: Value, indent: str, cap: int, items: int, depth: i
             return
     elif isinstance(value, Sequence) and all(isinstance(v, str) and "\n" not in v for v in value):
         head, gap, tail = _middle_out(len(value), items)
-        words = [_shortened(str(v), cap) for v in value]
+        first = [_shortened(v, cap) for v in value[:head] if isinstance(v, str)]
+        last = [_shortened(v, cap) for v in value[len(value) - tail :] if isinstance(v, str)]
         middle = [f"…{gap}…"] if gap else []
-        yield f"{label} [{', '.join([*words[:head], *middle, *words[len(words) - tail :]])}]"
+        yield f"{label} [{', '.join([*first, *middle, *last])}]"
         return
     if depth <= 1 and not isinstance(value, str):
         yield f"{label} …{len(value) if isinstance(value, Sequence | Mapping) else 1}…"
@@ -185,10 +241,13 @@ def _middle_out(length: int, keep: int) -> tuple[int, int, int]:
 
 def _shortened(text: str, cap: int) -> str:
     """At most about `cap` characters of `text`, cut out of its middle at blanks where some are near."""
-    if len(text) <= cap:
+    missing = text.missing if isinstance(text, _WithoutMiddle) else 0
+    if len(text) <= cap and not missing:
         return text
-    head, _, tail = _middle_out(len(text), cap)
-    near = cap // 8
+    head, _, tail = _middle_out(len(text), min(cap, len(text) - 1))
+    if isinstance(text, _WithoutMiddle):  # has its gap there, however much is asked for
+        head, tail = min(head, text.seam), min(tail, len(text) - text.seam)
+    near = min(cap, len(text)) // 8
     start, end = head, len(text) - tail
     for blank in ("\n", " "):
         before = text.rfind(blank, head - near, head)
@@ -200,4 +259,4 @@ def _shortened(text: str, cap: int) -> str:
         if after >= 0:
             end = after + 1
             break
-    return f"{text[:start].rstrip()} …{end - start}… {text[end:].lstrip()}"
+    return f"{text[:start].rstrip()} …{end - start + missing}… {text[end:].lstrip()}"

@@ -10,6 +10,7 @@ from app.api.requests import RAW_PARAMETERS
 from app.api.schemas import BatchRequest, PredictRequest, Problem
 from app.body import PLAIN_TYPES, RAW_TYPES
 from app.errors import ERROR_TABLE, PROBLEM_JSON
+from model.jobs import KINDS
 
 _REFERENCE = "#/components/schemas/{model}"
 EXAMPLE = {
@@ -44,7 +45,13 @@ BATCH_BODY: dict[str, Any] = {
 }
 #: Only with the file itself as the body.
 RAW_QUERY: list[dict[str, Any]] = [
-    {"name": name, "in": "query", "required": False, "description": text, "schema": {"type": "string"}}
+    {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "description": text,
+        "schema": {"type": "string", **({"enum": list(KINDS)} if name == "kind" else {})},
+    }
     for name, text in RAW_PARAMETERS.items()
 ]
 

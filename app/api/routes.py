@@ -6,11 +6,11 @@ from typing import Any
 
 import structlog
 from fastapi import APIRouter, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from app.api.disconnect import unless_disconnected
 from app.api.openapi import ANSWERS, BATCH_BODY, KEYLESS, PREDICT_BODY, RAW_QUERY, REFUSALS, UNAUTHORIZED
-from app.api.requests import caller_of, parse_json, read_predict_request
+from app.api.requests import caller_of, read_json, read_predict_request
 from app.api.schemas import BatchRequest, BatchResponse, PredictRequest, PredictResponse, validated
 from app.body import body_form, read_body
 from app.docs_page import docs_page
@@ -43,9 +43,9 @@ async def predict(request: Request) -> Response:
     Every job of the config gets the quantiles asked for, where they came from, and how far to trust them.
     """
     settings, service = _parts(request)
-    raw = await read_predict_request(request, settings.max_body_bytes)
+    raw = await read_predict_request(request, settings.max_body_bytes, settings.body_seconds)
     fingerprint = service.fingerprint(*raw.parts)
-    ask = service.recall(fingerprint) or replace(raw.parsed().ask(), fingerprint=fingerprint)
+    ask = service.recall(fingerprint) or replace((await raw.parsed()).ask(), fingerprint=fingerprint)
     state = request.state
     answer = service.predict(
         ask, request_id=state.request_id, arrived=state.arrived, caller=caller_of(request)
@@ -67,8 +67,8 @@ async def predict_batch(request: Request) -> Response:
     """
     settings, service = _parts(request)
     body_form(request.headers, has_kind=False, raw_allowed=False)
-    body = await read_body(request, settings.max_body_bytes)
-    items = validated(BatchRequest, parse_json(body)).requests
+    body = await read_body(request, settings.max_body_bytes, settings.body_seconds)
+    items = validated(BatchRequest, await read_json(body)).requests
     if len(items) > settings.max_batch_items:
         raise MalformedBody(f"a batch holds at most {settings.max_batch_items} requests")
     await request.state.meter.take(len(items) - 1)  # the first was counted before the body was read
@@ -113,7 +113,13 @@ async def live() -> Response:
     return JsonResponse({"status": "live"})
 
 
-@router.get("/health/ready", summary="Requests can be sent here", openapi_extra=KEYLESS, tags=["health"])
+@router.get(
+    "/health/ready",
+    summary="Requests can be sent here",
+    responses={503: ANSWERS[503]},
+    openapi_extra=KEYLESS,
+    tags=["health"],
+)
 async def ready(request: Request) -> Response:
     """200 while the engine can answer; 503 while it starts, after it died and while the service drains."""
     _, service = _parts(request)
@@ -122,7 +128,13 @@ async def ready(request: Request) -> Response:
     return JsonResponse({"status": "ready"})
 
 
-@metrics_router.get("/metrics", summary="Prometheus series", responses=UNAUTHORIZED, tags=["health"])
+@metrics_router.get(
+    "/metrics",
+    summary="Prometheus series",
+    responses=UNAUTHORIZED,
+    tags=["health"],
+    response_class=PlainTextResponse,
+)
 async def metrics(request: Request) -> Response:
     """The text exposition format."""
     series: Metrics = request.app.state.metrics

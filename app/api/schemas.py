@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from app.ask import Ask, PastRun
 from app.errors import MalformedBody
+from model.jobs import KINDS
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -36,7 +37,9 @@ class HistoryEntry(_Request):
 class PredictRequest(_Request):
     """What to predict, from a configuration as it is written."""
 
-    kind: str = Field(description="The format of the config; GET /models lists the kinds.", max_length=128)
+    kind: str = Field(
+        description="The format of the config.", max_length=128, json_schema_extra={"enum": list(KINDS)}
+    )
     config: str | dict[str, Any] = Field(description="The raw text, or the same thing as an object.")
     job: str | None = Field(None, description="Restricts a workflow to the job of this name.")
     context: dict[str, Any] | None = Field(None, description="Repository, event, runner, machine, stage ...")

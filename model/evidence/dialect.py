@@ -67,7 +67,9 @@ def fit_dialects(by_name: Mapping[str, Sequence[Facts]]) -> Dialects:
 def _marks(facts: Facts) -> list[int]:
     """The buckets of the names of a job's fields and of their short values; not of numbers found inside of texts."""
     numbers = {
-        path: value for path, value in facts.numbers.items() if path[0] not in "~(" and "#" not in path
+        path: value
+        for path, value in facts.numbers.items()
+        if not path.startswith(("~", "(")) and "#" not in path
     }
     valued = (f"{path}={text}" for path, text in facts.strings.items() if len(text) < _SHORT)
     rounded = (f"{path}={value:.3g}" for path, value in numbers.items())

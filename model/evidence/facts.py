@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from model.jobs.job import Job, Value
+from model.jobs.time_limit import check_time
 from model.text import masked_content
 
 #: Words and word pairs are counted by this many hash buckets.
@@ -22,6 +23,8 @@ _LARGEST = 1e30
 _MOST_KEYED = 60
 _MOST_PLACED = 6
 _SHORT = 80
+#: Of a path its end says what it is.
+_LONGEST_PATH = 256
 _NUMBER = re.compile(r"(?<![\w.])-?\d{1,18}(?:\.\d+)?(?:[eE][+-]?\d{1,2})?(?![\w.])")
 _KEYED_NUMBER = re.compile(
     r"([A-Za-z_][\w.\-]{0,40})[\s\"'=:,()\[\]{}]{1,4}(-?\d{1,18}(?:\.\d+)?(?:[eE][+-]?\d{1,2})?)(?!\w)"
@@ -51,6 +54,7 @@ def facts_of(job: Job) -> Facts:
     words: Counter[str] = Counter()
     leaves = 0
     for path, text in _leaves(masked_content(job), ""):
+        check_time()
         leaves += 1
         value = _number(text)
         if value is None:
@@ -86,7 +90,7 @@ def without_digits(text: str) -> str:
 def _leaves(value: Value, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _leaves(inner, f"{path}.{key}" if path else key)
+            yield from _leaves(inner, f"{path}.{key}"[-_LONGEST_PATH:] if path else key)
     elif isinstance(value, str):
         yield path, value
     elif isinstance(value, list | tuple):

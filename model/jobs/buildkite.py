@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from model.errors import InvalidConfig
 from model.jobs.generic import clean, clean_context
 from model.jobs.job import Job, Reading, Value
+from model.jobs.time_limit import check_time
 from model.jobs.yaml_source import load_yaml
 
 _TABLE = re.compile(r"^# \S+\.arches[ \t]*$", re.M)
@@ -60,6 +61,7 @@ def _platforms(tables: str) -> list[dict[str, str]]:
     columns: list[str] = []
     found = []
     for line in tables.splitlines():
+        check_time()
         words = line.lstrip("#").split()
         if line.startswith("#"):
             columns = [] if _TABLE.match(line) else words

@@ -1,4 +1,4 @@
-"""JSON for hostile input: no NaN or Infinity, a bound on depth, keys in sorted order.
+"""JSON for hostile input: no NaN or Infinity, bounds on depth and size, keys in sorted order.
 
 Of a key that appears twice the last value counts, as in OpenLane itself (published designs have such keys).
 """
@@ -12,8 +12,8 @@ from typing import NoReturn
 from model.errors import ConfigTooDeep, InvalidConfig
 from model.jobs.eda_sections import UnfinishedError, remember
 from model.jobs.job import Value
-
-MAX_DEPTH = 64
+from model.jobs.limits import MAX_DEPTH, check_json, check_object
+from model.jobs.time_limit import check_time
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
@@ -31,6 +31,7 @@ def parse_json_object(text: str) -> Mapping[str, Value]:
         raise ConfigTooDeep(f"nested deeper than {MAX_DEPTH} levels") from None
     except ValueError:  # an integer of thousands of digits
         raise InvalidConfig("a number that is out of range") from None
+    check_json(text, parsed)
     return sorted_object(parsed)
 
 
@@ -40,27 +41,27 @@ def sorted_object(value: object, path: str | None = None) -> Mapping[str, Value]
         raise InvalidConfig("this must be an object", path=path)
     if not value:
         raise InvalidConfig("an empty object", path=path)
-    return _sorted_mapping(value, path, 1)
+    check_object(value)
+    return _sorted_mapping(value, path)
 
 
-def _sorted_mapping(value: Mapping[object, object], path: str | None, depth: int) -> dict[str, Value]:
+def _sorted_mapping(value: Mapping[object, object], path: str | None) -> dict[str, Value]:
     names = [name for name in value if isinstance(name, str)]
     if len(names) != len(value):
         raise InvalidConfig("a key that is not text", path=path)
-    return {name: _sorted_value(value[name], path, depth + 1) for name in sorted(names)}
+    return {name: _sorted_value(value[name], path) for name in sorted(names)}
 
 
-def _sorted_value(value: object, path: str | None, depth: int) -> Value:
-    if depth > MAX_DEPTH:
-        raise ConfigTooDeep(f"nested deeper than {MAX_DEPTH} levels", path=path)
+def _sorted_value(value: object, path: str | None) -> Value:
+    check_time()
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
     if isinstance(value, Mapping):
-        return _sorted_mapping(value, path, depth)
+        return _sorted_mapping(value, path)
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return [_sorted_value(item, path, depth + 1) for item in value]
+        return [_sorted_value(item, path) for item in value]
     raise InvalidConfig("a value that JSON does not know", path=path)
 
 

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from model.errors import InvalidConfig
 from model.jobs.eda_values import Scalar, number_or_text
+from model.jobs.time_limit import check_time
 
 T = TypeVar("T")
 
@@ -121,6 +122,7 @@ def envelope_from_text(text: str) -> Envelope:
     lines = text.split("\n")
     position = 0
     while position < len(lines):
+        check_time()
         line = lines[position].rstrip()
         if not line or line.lstrip().startswith("#"):
             position += 1
@@ -164,6 +166,7 @@ def _dedent(line: str) -> str:
 def _read_map(block: list[str], first_line: int) -> dict[str, Scalar]:
     found: dict[str, Scalar] = {}
     for number, line in enumerate(block, first_line):
+        check_time()
         line = line.strip()
         if not line or line.startswith("#"):
             continue

@@ -5,11 +5,14 @@ the work first, then the rest by name, then what differs from run to run (sample
 """
 
 import json
+import math
 from collections.abc import Mapping
 
-from model.errors import ConfigTooDeep, ConfigTooLarge, InvalidConfig
+from model.errors import ConfigTooDeep, InvalidConfig
 from model.jobs.job import Job, Reading, Value
-from model.jobs.yaml_source import MAX_DEPTH, MAX_NODES, load_yaml
+from model.jobs.limits import MAX_DEPTH, check_json, check_object
+from model.jobs.time_limit import check_time
+from model.jobs.yaml_source import load_yaml
 
 _FIRST = (
     "system", "workflow", "task", "job", "buildkite_job", "package", "depends_on",
@@ -85,6 +88,7 @@ def parse_mapping(text: str) -> Mapping[str, object]:
             if isinstance(error, InvalidConfig):
                 raise
             raise InvalidConfig("a number of too many digits") from None
+        check_json(text, parsed)
     else:
         parsed = load_yaml(text)
     if not isinstance(parsed, Mapping):
@@ -105,17 +109,17 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def clean(value: object, path: str, depth: int = 1, budget: list[int] | None = None) -> Value:
+def clean(value: object, path: str) -> Value:
     """Any JSON-like value as a job's body: keys in canonical order, comment lines of scripts dropped.
 
     Raises InvalidConfig with the path of what has no place in a configuration, ConfigTooDeep, ConfigTooLarge.
     """
-    budget = [MAX_NODES] if budget is None else budget
-    budget[0] -= 1
-    if budget[0] < 0:
-        raise ConfigTooLarge(f"more than {MAX_NODES} values")
-    if depth > MAX_DEPTH:
-        raise ConfigTooDeep(f"nested deeper than {MAX_DEPTH} levels")
+    check_object(value)
+    return _clean(value, path)
+
+
+def _clean(value: object, path: str) -> Value:
+    check_time()
     if isinstance(value, str):
         return without_comments(value) if "\n" in value else value
     if value is None or isinstance(value, bool | int):
@@ -128,9 +132,9 @@ def clean(value: object, path: str, depth: int = 1, budget: list[int] | None = N
         if not all(isinstance(key, str) for key in value):
             raise InvalidConfig("a key that is not text", path=path[:200])
         ordered = sorted(value.items(), key=lambda item: (_RANK.get(item[0], 0), item[0]))
-        return {key: clean(inner, f"{path}.{key}".lstrip("."), depth + 1, budget) for key, inner in ordered}
+        return {key: _clean(inner, f"{path}.{key}".lstrip(".")) for key, inner in ordered}
     if isinstance(value, list | tuple):
-        return [clean(inner, f"{path}[{index}]", depth + 1, budget) for index, inner in enumerate(value)]
+        return [_clean(inner, f"{path}[{index}]") for index, inner in enumerate(value)]
     raise InvalidConfig("a value that is neither text, number, list nor mapping", path=path[:200])
 
 
@@ -138,6 +142,7 @@ def without_comments(script: str) -> str:
     """A script or recipe without comment lines, blank lines and trailing blanks; `#!` in front stays."""
     kept = []
     for number, line in enumerate(script.splitlines()):
+        check_time()
         bare = line.strip()
         if bare and (not bare.startswith("#") or (number == 0 and bare.startswith("#!"))):
             kept.append(line.rstrip())
@@ -157,8 +162,8 @@ def _requested(body: Mapping[str, Value]) -> dict[str, float]:
         value = body.get(key)
         try:
             number = float(value) if isinstance(value, int | float | str) else 0.0
-        except ValueError:
+        except (ValueError, OverflowError):  # an integer beyond every float
             continue
-        if number > 0:
+        if 0 < number < math.inf:
             requested[target] = number
     return requested

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from model.jobs.github_format import Tree, needs_of
+from model.jobs.time_limit import check_time
 
 _WORKFLOW_KEYS = ("name", "on", "env", "defaults", "concurrency")
 _JOB_KEYS = (
@@ -79,6 +80,7 @@ def steps_body(steps: list[Tree], inline: Inline) -> list[Tree]:
 
 def ordered(tree: Tree) -> Tree:
     """Mappings sorted by key, texts without blanks at their end."""
+    check_time()
     if isinstance(tree, dict):
         return {key: ordered(tree[key]) for key in sorted(tree) if key != "credentials"}
     return [ordered(item) for item in tree] if isinstance(tree, list) else tree.rstrip()
@@ -93,6 +95,7 @@ def clean_script(script: str) -> str:
     kept: list[list[str]] = []  # the pieces of each line
     continued = False
     for number, line in enumerate(script.split("\n")):
+        check_time()
         text = line.rstrip()
         stripped = text.lstrip()
         if not stripped or (stripped.startswith("#") and not (number == 0 and stripped.startswith("#!"))):

@@ -8,8 +8,10 @@ import heapq
 from collections.abc import Mapping
 from typing import TypeAlias, cast
 
-from model.errors import ConfigTooDeep, ConfigTooLarge, InvalidConfig
-from model.jobs.yaml_source import MAX_DEPTH, MAX_NODES, load_yaml
+from model.errors import InvalidConfig
+from model.jobs.limits import check_object
+from model.jobs.time_limit import check_time
+from model.jobs.yaml_source import load_yaml
 
 #: A configuration once read: every scalar is text, as YAML would write it; "" stands for nothing.
 Tree: TypeAlias = "str | list[Tree] | dict[str, Tree]"
@@ -24,23 +26,22 @@ def invalid(message: str, path: str) -> InvalidConfig:
 
 def read_tree(config: object) -> dict[str, Tree]:
     """Text or an object -> a mapping of text, lists and mappings."""
-    # load_yaml already bounds depth and size and leaves only str, list and dict.
-    tree = cast(Tree, load_yaml(config)) if isinstance(config, str) else _as_text(config, [MAX_NODES], 1)
+    if isinstance(config, str):
+        # load_yaml already bounds depth and size and leaves only str, list and dict.
+        tree = cast(Tree, load_yaml(config))
+    else:
+        check_object(config)
+        tree = _as_text(config)
     if not isinstance(tree, dict):
         raise InvalidConfig("the top level is not a mapping", line=1)
     return tree
 
 
-def _as_text(value: object, budget: list[int], depth: int) -> Tree:
-    budget[0] -= 1
-    if budget[0] < 0:
-        raise ConfigTooLarge(f"more than {MAX_NODES} values")
-    if depth > MAX_DEPTH:
-        raise ConfigTooDeep(f"nested deeper than {MAX_DEPTH} levels")
+def _as_text(value: object) -> Tree:
     if isinstance(value, Mapping):
-        return {_key(key): _as_text(inner, budget, depth + 1) for key, inner in value.items()}
+        return {_key(key): _as_text(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_as_text(inner, budget, depth + 1) for inner in value]
+        return [_as_text(inner) for inner in value]
     return _scalar(value)
 
 
@@ -59,6 +60,7 @@ def _key(key: object) -> str:
 
 def size_of(tree: Tree) -> int:
     """How many scalars, lists and mappings a tree holds; every 32 characters of a text count as one more."""
+    check_time()
     if isinstance(tree, str):
         return 1 + len(tree) // 32
     return 1 + sum(map(size_of, tree.values() if isinstance(tree, dict) else tree))
@@ -112,6 +114,7 @@ def check_job(job: Tree, path: str) -> dict[str, Tree]:
 
 def check_step(step: Tree, path: str) -> dict[str, Tree]:
     """One step: a mapping that either runs a script or uses an action."""
+    check_time()
     if not isinstance(step, dict):
         raise invalid("a step is not a mapping", path)
     if ("run" in step) == ("uses" in step):
@@ -164,6 +167,7 @@ def order_of(jobs: Mapping[str, Mapping[str, Tree]]) -> list[str]:
     ready = sorted(job_id for job_id, needs in waiting.items() if not needs)
     ordered: list[str] = []
     while ready:
+        check_time()
         done = heapq.heappop(ready)
         ordered.append(done)
         for follower in followers[done]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from model.errors import ConfigTooLarge
 from model.jobs.github_format import Tree, invalid
+from model.jobs.time_limit import check_time
 
 MAX_COMBINATIONS = 256  # GitHub's own limit per job
 #: Combinations before `exclude`, times the entries each is compared with: bounds the work, far above real use
@@ -49,6 +50,7 @@ class Combination:
 
     def fill(self, tree: Tree) -> Tree:
         """The tree with every `${{ matrix.* }}` replaced; shares whatever holds none."""
+        check_time()
         if isinstance(tree, str):
             return self._fill_text(tree) if "matrix" in tree else tree
         if isinstance(tree, list):
@@ -162,6 +164,7 @@ def _combine(
     filters = [{key: value for key, value in entry.items() if key in axes} for entry in includes]
     placed = [False] * len(includes)
     for picked in itertools.product(*axes.values()) if axes else ():
+        check_time()
         original = dict(zip(axes, picked, strict=True))
         if any(_agrees(entry, original) for entry in excludes):
             continue

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from model.errors import ConfigTooDeep, InvalidConfig
 from model.jobs.eda_sections import remember
+from model.jobs.time_limit import check_time
 
 MAX_CONDITIONS = 64
 
@@ -68,14 +69,16 @@ def parse_makefile(text: str) -> Variables:
     conditions: list[str] = []
     in_rule = False
     lines = iter(_logical_lines(text))
+    condition = ""
     for number, raw in lines:
+        check_time()
         line = " ".join(_COMMENT.sub("", raw).split())
         if not line or (in_rule and raw.lstrip(" ").startswith("\t")):
             continue
         if _follow_condition(line, number, conditions):
+            condition = " and ".join(conditions)
             continue
         in_rule = False
-        condition = " and ".join(conditions)
         if define := _DEFINE.fullmatch(line):
             parsed.assign(condition, define[1], "=", _definition_body(lines, number))
         elif assignment := _ASSIGNMENT.fullmatch(line):
@@ -100,6 +103,7 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
     parts: list[str] = []
     start = 1
     for number, line in enumerate(text.split("\n"), 1):
+        check_time()
         if not parts:
             start = number
         stripped = line.rstrip()
@@ -127,8 +131,12 @@ def _follow_condition(line: str, number: int, conditions: list[str]) -> bool:
         raise InvalidConfig("a makefile else or endif without its condition", line=number, column=1)
     if word == "endif":
         conditions.pop()
+    elif rest.strip():
+        conditions[-1] = rest.strip()
+    elif conditions[-1].startswith("not "):
+        raise InvalidConfig("a makefile condition with a second else", line=number, column=1)
     else:
-        conditions[-1] = rest.strip() or f"not {conditions[-1].split(' else ')[0]}"
+        conditions[-1] = f"not {conditions[-1].split(' else ')[0]}"
     return True
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from model.jobs.generic import parse_mapping, read_generic
 from model.jobs.job import Reading
+from model.jobs.time_limit import check_time
 
 _SPACK_DROPPED = re.compile(
     r"\s*(?:version|maintainers|license|patch|conflicts|import|from|homepage|list_url|list_depth|url|git|tags"
@@ -17,9 +18,9 @@ _SPACK_DROPPED = re.compile(
 _BITBAKE_DROPPED = re.compile(
     r"\s*(?:LIC_FILES_CHKSUM|LICENSE|HOMEPAGE|BUGTRACKER|UPSTREAM_\w+|SRC_URI\[|SRCREV|PR\s*=|CVE_\w+|MAINTAINER)"
 )
-_DEPENDENCY = re.compile(r"""^\s*depends_on\(\s*["']([\w-]+)""", re.M)
-_VARIANT = re.compile(r"""^\s*variant\(\s*["']([\w-]+)""", re.M)
-_VERSION = re.compile(r"^\s*version\(", re.M)
+_DEPENDENCY = re.compile(r"""^[^\S\n]*depends_on\(\s*["']([\w-]+)""", re.M)
+_VARIANT = re.compile(r"""^[^\S\n]*variant\(\s*["']([\w-]+)""", re.M)
+_VERSION = re.compile(r"^[^\S\n]*version\(", re.M)
 _DOCSTRING = re.compile(r'[rRuU]?("""|\'\'\').*?\1', re.S)
 
 
@@ -57,6 +58,7 @@ def _statements(text: str, dropped: re.Pattern[str], opening: str, closing: str)
     depth = 0
     dropping = False
     for line in text.splitlines():
+        check_time()
         if depth <= 0:
             depth, dropping = 0, dropped.match(line) is not None
         if dropping:

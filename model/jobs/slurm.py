@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from model.errors import InvalidConfig
 from model.jobs.generic import clean, clean_context, read_generic, without_comments
 from model.jobs.job import Job, Reading, Value
+from model.jobs.time_limit import check_time
 
 _SHORT = {
     "J": "job-name", "N": "nodes", "n": "ntasks", "c": "cpus-per-task", "t": "time", "p": "partition",
@@ -15,7 +16,11 @@ _SHORT = {
 }  # fmt: skip
 #: Say nothing about what the job needs.
 _DROPPED = {"output", "error", "mail-user", "mail-type", "account", "comment", "open-mode"}
-_TIME = re.compile(r"(?:(?P<d>\d+)-)?(?P<a>\d+)(?::(?P<b>\d+))?(?::(?P<c>\d+))?$")
+_TIME = re.compile(r"(?:(?P<d>\d{1,9})-)?(?P<a>\d{1,9})(?::(?P<b>\d{1,9}))?(?::(?P<c>\d{1,9}))?$")
+#: shlex takes a time that grows with the square of a word's length.
+MAX_DIRECTIVE = 4096
+#: More digits than any number of cores, bytes or seconds has.
+_MAX_DIGITS = 18
 _UNITS = {"": 2**20, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -28,6 +33,7 @@ def read_slurm(kind: str, config: str | Mapping[str, object], context: Mapping[s
     options: dict[str, str] = {}
     lines = config.splitlines()
     for number, line in enumerate(lines, start=1):
+        check_time()
         if line.startswith("#SBATCH"):
             options.update(_directive(line[len("#SBATCH") :], number))
         elif line.strip() and not line.lstrip().startswith("#"):
@@ -49,6 +55,8 @@ def read_slurm(kind: str, config: str | Mapping[str, object], context: Mapping[s
 
 
 def _directive(text: str, line: int) -> dict[str, str]:
+    if len(text) > MAX_DIRECTIVE:
+        raise InvalidConfig(f"an #SBATCH line of more than {MAX_DIRECTIVE} characters", line=line, column=8)
     try:
         words = shlex.split(text, comments=True)
     except ValueError:
@@ -75,9 +83,10 @@ def _directive(text: str, line: int) -> dict[str, str]:
 def _requested(options: Mapping[str, str]) -> dict[str, float]:
     requested: dict[str, float] = {}
     cpus, tasks = options.get("cpus-per-task", "1"), options.get("ntasks", "1")
-    if ("cpus-per-task" in options or "ntasks" in options) and cpus.isdecimal() and tasks.isdecimal():
+    given = "cpus-per-task" in options or "ntasks" in options
+    if given and all(count.isdecimal() and len(count) <= _MAX_DIGITS for count in (cpus, tasks)):
         requested["cpu_cores"] = float(int(cpus) * int(tasks))
-    memory = re.fullmatch(r"(\d+)([KMGT]?)B?", options.get("mem", ""), re.I)
+    memory = re.fullmatch(rf"(\d{{1,{_MAX_DIGITS}}})([KMGT]?)B?", options.get("mem", ""), re.I)
     if memory:
         requested["peak_memory_bytes"] = float(int(memory[1]) * _UNITS[memory[2].upper()])
     seconds = _seconds(options.get("time", ""))

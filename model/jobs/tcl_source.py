@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from model.errors import InvalidConfig
 from model.jobs.eda_sections import UnfinishedError, remember
+from model.jobs.time_limit import check_time
 
 _SPECIAL = re.compile(r'[\\"{}\[\]\n;#]')
 _COMMENT_LINE = re.compile(r"(?m)^[ \t]*#.*$")
@@ -45,6 +46,7 @@ def split_commands(text: str) -> list[str]:
     commands: list[str] = []
     position = 0
     while match := _SPECIAL.search(text, position):
+        check_time()
         at = match.start()
         position = _step(text, at, scan, commands)
     if scan.opened:
@@ -126,6 +128,7 @@ def parse_commands(text: str) -> list[str]:
     """The commands, with runs that differ only in a bus index written once: `... {data[*]}] x32`."""
     merged: list[list[str]] = []
     for command in split_commands(text):
+        check_time()
         general = _INDEX.sub("[*]", command)
         if merged and merged[-1][0] == general and general != command:
             merged[-1].append(command)
@@ -139,6 +142,7 @@ def parse_settings(text: str) -> Settings:
     """Read config.tcl: the last `set` of a variable wins, `lappend` and `append` add to it."""
     settings = Settings()
     for command in split_commands(text):
+        check_time()
         if match := _SET_ENV.fullmatch(command):
             settings.variables[match[1]] = _unquoted(match[2])
         elif match := _APPEND_ENV.fullmatch(command):

@@ -27,6 +27,7 @@ from model.jobs.eda_sections import (
 )
 from model.jobs.eda_values import base_name, version_without_commit
 from model.jobs.job import Reading, Value
+from model.jobs.time_limit import check_time
 
 _MAPS = frozenset({"facts_before_stage"})
 _FIELDS = (
@@ -123,6 +124,7 @@ def parse_task_config(text: str) -> TaskConfig:
     """Lines `name = value`; `..._list_add` names repeat. Raises InvalidConfig with the line."""
     found: dict[str, list[str]] = {}
     for number, line in enumerate(text.split("\n"), 1):
+        check_time()
         line = line.strip()
         if not line or line.startswith("#"):
             continue

@@ -1,8 +1,9 @@
-"""YAML for hostile input: a walk over the events first, then the C loader with every scalar a string.
+"""YAML for hostile input: libyaml's events, checked one by one while they become text, lists and mappings.
 
-Covered: depth, number of nodes after alias expansion, undefined aliases, duplicate keys, keys that are not
-scalars, several documents, control characters. `on:` stays "on", `3.10` stays "3.10", `22:22` stays "22:22";
-an empty value is "". Not covered: the size of the text in bytes, which the service bounds while it reads the body.
+Covered: depth, number of nodes and of characters after alias expansion, undefined, recursive and repeated anchors,
+duplicate keys, keys that are not scalars, several documents, many directives, control characters, time. Tags and `<<`
+mean nothing: every scalar is text. `on:` stays "on", `3.10` stays "3.10", `22:22` stays "22:22"; an empty value is "".
+Not covered: the size of the text in bytes, which the service bounds while it reads the body.
 """
 
 from typing import Protocol
@@ -10,20 +11,28 @@ from typing import Protocol
 import yaml
 
 from model.errors import ConfigTooDeep, ConfigTooLarge, InvalidConfig
+from model.jobs.limits import MAX_CHARACTERS, MAX_DEPTH, MAX_KEY_CHARACTERS, MAX_NODES
+from model.jobs.time_limit import check_time
 
-MAX_DEPTH = 64
-MAX_NODES = 100_000
+#: libyaml compares each directive with all before it.
+MAX_DIRECTIVES = 16
+_EVENTS_PER_CHECK = 256
 
 
 def load_yaml(text: str, *, first_line: int = 1) -> object:
-    """Parse one YAML document into str, list and dict.
+    """Parse one YAML document into str, list and dict; None where there is no document.
 
-    `first_line` is the line of the whole input on which `text` begins, for error positions.
-    Raises InvalidConfig (with line and column), ConfigTooDeep or ConfigTooLarge.
+    `first_line` is the line of the whole input on which `text` begins, for error positions. What an alias stands for
+    is shared, not copied. Raises InvalidConfig (with line and column), ConfigTooDeep or ConfigTooLarge.
     """
+    if text.startswith("%") + text.count("\n%") > MAX_DIRECTIVES:
+        raise InvalidConfig(f"more than {MAX_DIRECTIVES} YAML directives")
+    builder = _Builder(first_line)
     try:
-        _check_events(text, first_line)
-        return yaml.load(text, Loader=yaml.CBaseLoader)
+        for count, event in enumerate(yaml.parse(text, Loader=yaml.CBaseLoader)):
+            if count % _EVENTS_PER_CHECK == 0:
+                check_time()
+            builder.take(event)
     except yaml.MarkedYAMLError as error:
         # libyaml's own problem texts are fixed phrases without input in them.
         problem = error.problem or "not valid YAML"
@@ -35,6 +44,9 @@ def load_yaml(text: str, *, first_line: int = 1) -> object:
             line=first_line + before.count("\n"),
             column=len(before) - before.rfind("\n"),
         ) from None
+    except UnicodeEncodeError:
+        raise InvalidConfig("not valid YAML: half of a surrogate pair") from None
+    return builder.document
 
 
 class _Mark(Protocol):
@@ -53,67 +65,103 @@ def _invalid(
 
 
 class _Node:
-    """An open collection while its events go by."""
+    """A value under construction, with what it holds once aliases are expanded."""
 
-    __slots__ = ("anchor", "expecting_key", "is_mapping", "keys", "size")
+    __slots__ = ("anchor", "characters", "key", "nodes", "value")
 
-    def __init__(self, anchor: str | None, is_mapping: bool) -> None:
+    def __init__(self, value: object, anchor: str | None, characters: int = 0) -> None:
+        self.value = value
         self.anchor = anchor
-        self.size = 1  # nodes in it after alias expansion
-        self.is_mapping = is_mapping
-        self.keys: set[str] = set()
-        self.expecting_key = is_mapping
+        self.nodes = 1
+        self.characters = characters
+        self.key: str | None = None  # of a mapping: the key whose value comes next
 
 
-def _check_events(text: str, first_line: int) -> None:
-    open_nodes: list[_Node] = []
-    sizes: dict[str, int] = {}  # anchor -> expanded size
-    documents = 0
-    for event in yaml.parse(text, Loader=yaml.CBaseLoader):
-        mark = event.start_mark
-        if isinstance(event, yaml.DocumentStartEvent):
-            documents += 1
-            if documents > 1:
-                raise _invalid("more than one YAML document", mark, first_line)
-            continue
-        if isinstance(event, yaml.CollectionStartEvent):
-            _take_place_of_key(open_nodes, None, mark, first_line)
-            open_nodes.append(_Node(event.anchor, isinstance(event, yaml.MappingStartEvent)))
-            if len(open_nodes) > MAX_DEPTH:
-                raise _invalid(f"nested deeper than {MAX_DEPTH} levels", mark, first_line, ConfigTooDeep)
-            continue
-        if isinstance(event, yaml.CollectionEndEvent):
-            closed = open_nodes.pop()
-            size, anchor = closed.size, closed.anchor
-        elif isinstance(event, yaml.ScalarEvent):
-            _take_place_of_key(open_nodes, event.value, mark, first_line)
-            size, anchor = 1, event.anchor
+class _Builder:
+    """Builds the document from its events."""
+
+    def __init__(self, first_line: int) -> None:
+        self.document: object = None
+        self._first_line = first_line
+        self._open: list[_Node] = []
+        self._anchored: dict[str, _Node | None] = {}  # None while the anchored collection is still open
+        self._documents = 0
+
+    def take(self, event: yaml.Event) -> None:
+        """Check one event and build what it says."""
+        if isinstance(event, yaml.ScalarEvent):
+            self._note_anchor(event)
+            self._add(_Node(event.value, event.anchor, len(event.value)), event)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            self._note_anchor(event)
+            self._refuse_as_key(event)
+            value: object = {} if isinstance(event, yaml.MappingStartEvent) else []
+            self._open.append(_Node(value, event.anchor))
+            if len(self._open) > MAX_DEPTH:
+                raise self._error(f"nested deeper than {MAX_DEPTH} levels", event, ConfigTooDeep)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self._add(self._open.pop(), event)
         elif isinstance(event, yaml.AliasEvent):
-            _take_place_of_key(open_nodes, None, mark, first_line)
-            if event.anchor not in sizes:
-                raise _invalid("an alias without its anchor", mark, first_line)
-            size, anchor = sizes[event.anchor], None
-        else:
-            continue
-        if anchor is not None:
-            sizes[anchor] = size
-        if open_nodes:
-            open_nodes[-1].size += size
-            if open_nodes[-1].size > MAX_NODES:
-                raise ConfigTooLarge(f"more than {MAX_NODES} values once aliases are expanded")
+            self._refuse_as_key(event)
+            self._add(self._meant_by(event), event)
+        elif isinstance(event, yaml.DocumentStartEvent):
+            self._documents += 1
+            if self._documents > 1:
+                raise self._error("more than one YAML document", event)
 
+    def _add(self, node: _Node, event: yaml.Event) -> None:
+        """Put a finished value into the innermost collection."""
+        if node.anchor is not None:
+            self._anchored[node.anchor] = node
+        if not self._open:
+            self.document = node.value
+            return
+        parent = self._open[-1]
+        if isinstance(parent.value, list):
+            parent.value.append(node.value)
+        elif isinstance(parent.value, dict):
+            if parent.key is None:
+                if node.value in parent.value:
+                    raise self._error("a key that appears twice in one mapping", event)
+                if node.characters > MAX_KEY_CHARACTERS:
+                    raise self._error(
+                        f"a key of more than {MAX_KEY_CHARACTERS} characters", event, ConfigTooLarge
+                    )
+                parent.key = str(node.value)
+                parent.value[parent.key] = ""
+            else:
+                parent.value[parent.key] = node.value
+                parent.key = None
+        parent.nodes += node.nodes
+        parent.characters += node.characters
+        if parent.nodes > MAX_NODES:
+            raise ConfigTooLarge(f"more than {MAX_NODES} values once aliases are expanded")
+        if parent.characters > MAX_CHARACTERS:
+            raise ConfigTooLarge(f"more than {MAX_CHARACTERS} characters once aliases are expanded")
 
-def _take_place_of_key(
-    open_nodes: list[_Node], scalar: str | None, mark: _Mark | None, first_line: int
-) -> None:
-    """Account for a node that starts inside the innermost collection: is it a key, and is the key new?"""
-    if not open_nodes or not open_nodes[-1].is_mapping:
-        return
-    parent = open_nodes[-1]
-    if parent.expecting_key:
-        if scalar is None:
-            raise _invalid("a mapping key that is not a plain value", mark, first_line)
-        if scalar in parent.keys:
-            raise _invalid("a key that appears twice in one mapping", mark, first_line)
-        parent.keys.add(scalar)
-    parent.expecting_key = not parent.expecting_key
+    def _refuse_as_key(self, event: yaml.Event) -> None:
+        """Only a scalar can be a key."""
+        if self._open and isinstance(self._open[-1].value, dict) and self._open[-1].key is None:
+            raise self._error("a mapping key that is not a plain value", event)
+
+    def _note_anchor(self, event: yaml.NodeEvent) -> None:
+        if event.anchor is not None:
+            if event.anchor in self._anchored:
+                raise self._error("an anchor that appears twice", event)
+            self._anchored[event.anchor] = None
+
+    def _meant_by(self, alias: yaml.AliasEvent) -> _Node:
+        """What an alias stands for, without the anchor."""
+        if alias.anchor not in self._anchored:
+            raise self._error("an alias without its anchor", alias)
+        meant = self._anchored[alias.anchor]
+        if meant is None:
+            raise self._error("an alias inside of what it stands for", alias)
+        node = _Node(meant.value, None, meant.characters)
+        node.nodes = meant.nodes
+        return node
+
+    def _error(
+        self, message: str, event: yaml.Event, error: type[InvalidConfig] = InvalidConfig
+    ) -> InvalidConfig:
+        return _invalid(message, event.start_mark, self._first_line, error)

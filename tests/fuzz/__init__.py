@@ -1,0 +1,1 @@
+"""Fuzzing of the readers, the envelope and the raw form; `make fuzz` runs as many cases as wanted."""
