@@ -19,7 +19,7 @@ from model.engines.vllm.engine import VllmEngine, VllmSettings
 from model.errors import EngineUnavailable
 from model.prompt import PromptEncoder
 from tests.model.jobs_fixtures import encoder
-from tests.vllm.conftest import TARGETS
+from tests.vllm.conftest import ROUNDING, TARGETS
 
 QUANTILES = (0.1, 0.5, 0.9)
 FP32 = VllmSettings(dtype=torch.float32)
@@ -142,7 +142,7 @@ def test_callers_on_several_threads_join_one_batch_and_get_their_own(
         thread.join()
     for place, forecast in enumerate(alone):
         for target, values in forecast.values.items():
-            assert together[place].values[target] == pytest.approx(values, rel=1e-3)
+            assert together[place].values[target] == pytest.approx(values, rel=ROUNDING)
 
 
 def test_a_request_that_vllm_refuses_fails_alone(vllm_engine: VllmEngine) -> None:

@@ -18,7 +18,7 @@ from model.checkpoint import Checkpoint
 from model.engines.torch_engine import TorchEngine
 from model.engines.vllm.server import ServerSettings, VllmServerEngine
 from model.errors import EngineUnavailable
-from tests.vllm.conftest import TARGETS
+from tests.vllm.conftest import ROUNDING, TARGETS
 from tests.vllm.test_vllm_engine import QUANTILES, agree, queries_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,7 +116,7 @@ def test_the_service_answers_the_example_with_either_engine(server: str, engine:
     for one, other in zip(answers["torch"]["predictions"], answers[engine]["predictions"], strict=True):
         for target in TARGETS:
             for quantile in map(str, QUANTILES):
-                assert other[target][quantile] == pytest.approx(one[target][quantile], rel=0.02)
+                assert other[target][quantile] == pytest.approx(one[target][quantile], rel=ROUNDING)
 
 
 def test_the_settings_say_what_is_missing() -> None:
