@@ -72,7 +72,7 @@ def run(repeats: int = 3) -> bool:
             Bound("slow clients without their 408", TRICKLERS * 2 - answered, at_most=0),
             Bound("latest end of a slow client after its limit", lateness * 1000, at_most=500.0, unit="ms"),
             Bound("growth of resident memory, at the end", (after - before) / 1e6, at_most=20.0, unit="MB"),
-            Bound("growth of resident memory, at most", (peak.bytes - before) / 1e6, at_most=40.0, unit="MB"),
+            Bound("growth of resident memory, at most", (peak.bytes - before) / 1e6, at_most=20.0, unit="MB"),
             Bound("the same process is alive and answers", int(alive), at_least=1),
         ],
         {"slowest body": slowest}

@@ -60,8 +60,9 @@ def _answer(connection: socket.socket, counted: float) -> Answer:
                 closed = True
                 break
             data += received
-        connection.settimeout(2.0)
-        closed = closed or connection.recv(1) == b""
+        if b"connection: close" in data.lower():
+            connection.settimeout(2.0)
+            closed = closed or connection.recv(1) == b""
     status = int(data[9:12]) if data[9:12].isdigit() else 0
     code = ""
     if status >= 400:

@@ -5,6 +5,7 @@ equal queries and different for different prompts.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,7 +24,8 @@ class FakeEngine:
 
     def __init__(self, code: NumberCode | None = None) -> None:
         self.code = code or NumberCode()
-        self.batches: list[list[Query]] = []  # every call of predict, for tests
+        #: The latest calls of predict, for tests; all of them would fill the memory of a service.
+        self.batches: deque[list[Query]] = deque(maxlen=64)
         self._running = False
 
     def start(self) -> None:

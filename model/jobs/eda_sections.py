@@ -13,8 +13,11 @@ envelope. Covered: keys that appear twice, lines without a key, sections without
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from operator import itemgetter
+from threading import Lock
 from typing import TypeVar
+
+from cachetools import LRUCache
 
 from model.errors import InvalidConfig
 from model.jobs.eda_values import Scalar, number_or_text
@@ -23,9 +26,11 @@ from model.jobs.time_limit import check_time
 T = TypeVar("T")
 
 _KEY = re.compile(r"([A-Za-z_][\w.+-]*):(?:[ \t]+(.*))?", re.ASCII)
-#: Sections repeat from stage to stage, so their parses are remembered, but no stranger's long text is kept.
-_REMEMBERED = 2048
-_REMEMBERED_CHARACTERS = 16_384
+#: Sections repeat from stage to stage, so their parses are remembered: of each parser those of so many characters, plus
+#: so many for each. No stranger's long text is kept.
+_REMEMBERED = 500_000
+_REMEMBERED_EACH = 500
+_LONGEST_REMEMBERED = 16_384
 #: Collectors of run records (ours too) keep the first 60 lines of a constraint file, 90 of a design's config.
 _CUT_AFTER_LINES = (60, 90)
 
@@ -92,10 +97,19 @@ class Envelope:
 
 def remember(parser: Callable[[str], T]) -> Callable[[str], T]:
     """Cache a pure parser of section texts. The results are shared: nobody may change them."""
-    cached = lru_cache(maxsize=_REMEMBERED)(parser)
+    kept: LRUCache[str, tuple[int, T]] = LRUCache(_REMEMBERED, getsizeof=itemgetter(0))
+    lock = Lock()
 
     def parse(text: str) -> T:
-        return cached(text) if len(text) <= _REMEMBERED_CHARACTERS else parser(text)
+        with lock:
+            found = kept.get(text)
+        if found is not None:
+            return found[1]
+        parsed = parser(text)
+        if len(text) <= _LONGEST_REMEMBERED:
+            with lock:
+                kept[text] = (_REMEMBERED_EACH + len(text), parsed)
+        return parsed
 
     return parse
 
