@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.batcher import Timings
 from app.errors import problem_response
 from app.metrics import Metrics
+from model.redact import looks_secret
 
 log = structlog.get_logger()
 
@@ -38,7 +39,8 @@ class RequestMiddleware:
         arrived = time.perf_counter()
         headers = Headers(scope=scope)
         taken = headers.get("x-request-id", "")
-        request_id = taken if _REQUEST_ID.fullmatch(taken) else uuid.uuid4().hex
+        usable = _REQUEST_ID.fullmatch(taken) and not looks_secret(taken)
+        request_id = taken if usable else uuid.uuid4().hex
         trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
         timings = Timings()
         scope.setdefault("state", {}).update(request_id=request_id, arrived=arrived, timings=timings)

@@ -21,6 +21,7 @@ from app.metrics import Metrics
 from model.errors import ConfigTooDeep
 from model.jobs import select
 from model.jobs.job import Job, Reading, Scope
+from model.jobs.names import with_masked_names
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class UnitReader:
     def _make(self, ask: Ask) -> Units:
         try:
             with self._metrics.timed("read"):
-                reading = self._read(ask.kind, ask.config, ask.context)
+                reading = with_masked_names(self._read(ask.kind, ask.config, ask.context))
             chosen = _choose(reading, ask.job)
             jobs = attach_history(chosen, ask.history)
             units = [self._unit(job) for job in jobs]

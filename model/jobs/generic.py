@@ -122,16 +122,16 @@ def clean(value: object, path: str, depth: int = 1, budget: list[int] | None = N
         return value
     if isinstance(value, float):
         if value != value or value in (float("inf"), float("-inf")):
-            raise InvalidConfig("a number that is not finite", path=path[:200])
+            raise InvalidConfig("a number that is not finite", path=path)
         return value
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            raise InvalidConfig("a key that is not text", path=path[:200])
+            raise InvalidConfig("a key that is not text", path=path)
         ordered = sorted(value.items(), key=lambda item: (_RANK.get(item[0], 0), item[0]))
         return {key: clean(inner, f"{path}.{key}".lstrip("."), depth + 1, budget) for key, inner in ordered}
     if isinstance(value, list | tuple):
         return [clean(inner, f"{path}[{index}]", depth + 1, budget) for index, inner in enumerate(value)]
-    raise InvalidConfig("a value that is neither text, number, list nor mapping", path=path[:200])
+    raise InvalidConfig("a value that is neither text, number, list nor mapping", path=path)
 
 
 def without_comments(script: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from model.errors import ConfigTooLarge
 from model.jobs.github_format import Tree, invalid
+from model.redact import mask_secrets
 
 MAX_COMBINATIONS = 256  # GitHub's own limit per job
 #: Combinations before `exclude`, times the entries each is compared with: bounds the work, far above real use
@@ -45,6 +46,9 @@ class Combination:
         if not self.named:
             return base
         name = f"{base} ({', '.join(self.named)})"
+        if len(name) <= MAX_NAME:
+            return name
+        name = mask_secrets(name)  # of a secret that is cut, half would stay
         return name if len(name) <= MAX_NAME else name[: MAX_NAME - 3] + "..."
 
     def fill(self, tree: Tree) -> Tree:
@@ -105,7 +109,7 @@ def _expand_mapping(matrix: dict[str, Tree], path: str) -> Expansion:
     axes, unknown = _axes(matrix, path)
     product = math.prod(len(values) for values in axes.values()) if axes else 0
     if product * (1 + len(includes) + len(excludes)) > MAX_COMPARISONS:
-        raise ConfigTooLarge("a matrix with too many combinations", path=invalid("", path).path)
+        raise ConfigTooLarge("a matrix with too many combinations", path=path)
     found = list(itertools.islice(_combine(axes, includes, excludes), MAX_COMBINATIONS + 1))
     if len(found) > MAX_COMBINATIONS:
         raise invalid(f"a matrix of more than {MAX_COMBINATIONS} combinations", path)
