@@ -22,7 +22,7 @@ A message never repeats the caller's input: it says what is wrong and where, not
 
 from typing import ClassVar
 
-from model.redact import mask_secrets
+from model.redact import MASK, mask_secrets
 
 #: A path is made of the caller's keys, which may be of any length and hold anything.
 MAX_PATH = 200
@@ -70,8 +70,9 @@ class InvalidConfig(JobcastError):
 
 
 def _shown(path: str) -> str:
-    """The path without secrets, clipped; masked first, since a cut secret is hard to tell."""
-    shown = mask_secrets(path[: MAX_PATH * 10])
+    """The path up to its first secret, clipped; masked first, since a cut secret is hard to tell."""
+    before, mark, _ = mask_secrets(path[: MAX_PATH * 10]).partition(MASK)
+    shown = before + mark
     return shown if len(shown) <= MAX_PATH else shown[: MAX_PATH - 1] + "…"
 
 

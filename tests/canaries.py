@@ -306,12 +306,10 @@ def canaries(count: int, seed: int = 20261125) -> list[Canary]:
     return found[:count]
 
 
-def words(count: int, seed: int = 20261126) -> list[str]:
-    """Passwords for the fields whose name alone says that they are secret."""
-    maker = Maker(seed)
-    return [maker.word() for _ in range(count)]
-
-
 def leaked(found: Iterable[Canary], content: str) -> list[str]:
-    """Forms of the canaries that stand in `content`."""
-    return sorted({canary.form for canary in found if canary.seen_in(content)})
+    """Forms of the canaries that stand in `content`; one look at it, however many they are."""
+    ends = {
+        end: canary.form for canary in found for end in (canary.secret[:TELLING], canary.secret[-TELLING:])
+    }
+    windows = (content[place : place + TELLING] for place in range(len(content) - TELLING + 1))
+    return sorted({ends[window] for window in windows if window in ends})

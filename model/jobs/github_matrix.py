@@ -10,11 +10,11 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from model.errors import ConfigTooLarge
 from model.jobs.github_format import Tree, invalid
-from model.redact import mask_secrets
+from model.redact import is_secret_name, mask_secrets, without_literal
 
 MAX_COMBINATIONS = 256  # GitHub's own limit per job
 #: Combinations before `exclude`, times the entries each is compared with: bounds the work, far above real use
@@ -39,17 +39,33 @@ class Combination:
 
     def name(self, title: str, job_id: str) -> str:
         """The job's name as GitHub shows it; `title` is its `name:` or ""."""
+        return self._cut(self._whole_name(title, job_id), title)
+
+    def shown_name(self, title: str, job_id: str) -> str:
+        """The same without secrets: masked before it is cut, since half a secret is hard to tell."""
+        hidden = {
+            value: without_literal(value)
+            for key, value in self.values.items()
+            if isinstance(value, str) and is_secret_name(key)
+        }
+        values = {
+            key: hidden.get(value, value) if isinstance(value, str) else value
+            for key, value in self.values.items()
+        }
+        shown = replace(self, values=values, named=tuple(hidden.get(value, value) for value in self.named))
+        return self._cut(mask_secrets(shown._whole_name(title, job_id)), title)
+
+    def _whole_name(self, title: str, job_id: str) -> str:
         if "${{" in title:
             filled = self.fill(title)
             return filled if isinstance(filled, str) and filled else job_id
         base = title or job_id
-        if not self.named:
-            return base
-        name = f"{base} ({', '.join(self.named)})"
-        if len(name) <= MAX_NAME:
-            return name
-        name = mask_secrets(name)  # of a secret that is cut, half would stay
-        return name if len(name) <= MAX_NAME else name[: MAX_NAME - 3] + "..."
+        return f"{base} ({', '.join(self.named)})" if self.named else base
+
+    def _cut(self, name: str, title: str) -> str:
+        """GitHub cuts the names that it makes up, not those that are written."""
+        made_up = self.named and "${{" not in title
+        return name[: MAX_NAME - 3] + "..." if made_up and len(name) > MAX_NAME else name
 
     def fill(self, tree: Tree) -> Tree:
         """The tree with every `${{ matrix.* }}` replaced; shares whatever holds none."""

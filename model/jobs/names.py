@@ -9,10 +9,12 @@ from model.redact import mask_secrets
 def with_masked_names(reading: Reading) -> Reading:
     """The reading with secrets masked in every name and in every mention of it.
 
-    Jobs whose names become equal get a number. Each goes on answering to the name that the config gives it.
+    Jobs whose names become equal get a number. Each goes on answering to the name that the config gives it, by which
+    `needs` refer to it.
     """
     units = [*reading.jobs, *([reading.workflow] if reading.workflow else [])]
-    masked = {name: mask_secrets(name) for unit in units for name in (unit.name, *unit.needs)}
+    masked = {name: mask_secrets(name) for unit in units for name in unit.needs}
+    masked |= {_written(unit): mask_secrets(unit.name) for unit in units}
     if all(name == shown for name, shown in masked.items()):
         return reading
     taken = {name for name, shown in masked.items() if name == shown}
@@ -22,12 +24,17 @@ def with_masked_names(reading: Reading) -> Reading:
             masked[name] = _free(shown, taken, last)
 
     def renamed(job: Job) -> Job:
-        name = masked[job.name]
+        written = _written(job)
         needs = tuple(masked[needed] for needed in job.needs)
-        return replace(job, name=name, needs=needs, written_name=job.name if name != job.name else None)
+        name = masked[written]
+        return replace(job, name=name, needs=needs, written_name=written if name != written else None)
 
     workflow = renamed(reading.workflow) if reading.workflow else None
     return replace(reading, jobs=tuple(renamed(job) for job in reading.jobs), workflow=workflow)
+
+
+def _written(job: Job) -> str:
+    return job.name if job.written_name is None else job.written_name
 
 
 def _free(shown: str, taken: set[str], last: dict[str, int]) -> str:

@@ -14,12 +14,15 @@ from model.redact.names import is_secret_name
 _KEYWORD = re.compile(r"(?:pass|pwd|secret|token|cred|key|contrase|connection_?string)[\w.-]{0,40}+")
 _OPERATOR = re.compile(
     r"((?:\\{0,3}[\"'`]\]?)?)"  # the end of a quoted name
-    r"(\s{0,8}(?:[:?+!|]?={1,2}>?|:)\s{0,8}|\s{1,4}(?==)|>|\((?=[\"']))"
+    r"((?:\s?[:=]\s?\{?)?[\s,]{0,40}[\"']?\bvalue[\"']?\s?[:=]\s{0,4}"  # `name: DB_PASSWORD, value: x`
+    r"|\s{0,8}(?:[:?+!|]?={1,2}>?|:)[ \t]{0,8}|>|\((?=\\{0,3}[\"'])"
+    r"|,\s{0,8}(?=[\"']))"  # the next item of a list of arguments
 )
-_SPACED = re.compile(r"()(\s{1,4}|=)")
+#: Between a flag and its value, which may be the next item of a list.
+_SPACED = re.compile(r"()(\n[ \t]{0,40}-[ \t]{1,4}|\s{1,4}|=)")
 #: Begins with an expression, a variable or a command's output, perhaps after a scheme (`Bearer $TOKEN`).
 _REFERENCE = re.compile(
-    r"(?i)(?:(?:bearer|basic|token|digest|apikey|key)\s|[a-z_][\w-]{0,60}=)?[\"'\\]{0,4}"
+    r"(?i)(?:(?:bearer|basic|token|digest|apikey|key)\s|[a-z_][\w-]{0,60}[=:])?[\"'\\]{0,4}"
     r"(?:\${1,2}[{(\[]|\{\{|<[\w -]{1,40}>|%\w{1,80}%|@[\w-]{1,40}@|\${1,2}[A-Za-z_]\w{0,80}(?![\w$!#%&*+]))"
 )
 _HARMLESS = re.compile(
@@ -28,19 +31,26 @@ _HARMLESS = re.compile(
     r"|(?-i:(?:~|\.{1,2})?/(?:[a-z_.-]{1,40}/){0,12}[a-z_.-]{1,60}))"
 )
 _QUOTED = re.compile(
-    r"([\"'`])(?P<plain>(?:[^\"'`\\\n]|\\.|(?!\1)[\"'`])*+)"
-    r"|(\\{1,3}[\"'`])(?P<escaped>(?:(?!\3)[^\n])*+)"  # inside of a string that is quoted itself
+    r"(?P<twice>''|\"\")(?=\w)(?P<doubled>(?:(?!(?P=twice))[^\n])++)"  # inside of a string of YAML
+    r"|(?P<quote>[\"'`])(?P<plain>(?:[^\"'`\\\n]|\\.|(?!(?P=quote))[\"'`])*+)"
+    r"|(?P<escape>\\{1,3}[\"'`])(?P<escaped>(?:(?!(?P=escape))[^\n])*+)"  # inside of a string of JSON
 )
+_FORMS = ("doubled", "plain", "escaped")
 _WORD = re.compile(r"(?:[^\s\"'`,;&|<>)}\]]|,(?![\w.-]{0,40}[=:\s\"'])(?!$))+")
-_LINE = re.compile(r"[^\n#]+(?:(?<!\s)#[^\n#]*)*")
+#: A line may end as it does in a string of JSON.
+_BREAK = r"(?:\n|\\n)"
+_IN_LINE = r"(?:[^\n\\]|\\(?!n))"
+_LINE = re.compile(r"(?:[^\n\\#]|\\(?!n)|(?<!\s)#)++")
 #: In `"password: a b"` the value ends where the quotes do.
 _UNTIL = {quote: re.compile(rf"[^{quote}\n]+") for quote in "\"'"}
 _ELEMENT = re.compile(r"[^<>\n]{1,400}+(?=</)")
 #: Code, not a literal: `token = fetch(x)`.
 _CALL = re.compile(r"[A-Za-z_][\w.]{0,80}[(\[]")
 #: A block scalar of YAML: all that is indented as its first line is.
-_BLOCK = re.compile(r"[|>][+-]?\d?[ \t]*\n([ \t]+)\S[^\n]*(?:\n\1[^\n]*)*")
-_LINE_START = re.compile(r"(?:\A|\n)[ \t]*(?:-[ \t]+)?(?:export[ \t]+)?[\"']?\Z")
+_BLOCK = re.compile(rf"[|>][+-]?\d?[ \t]*{_BREAK}([ \t]+)(?=\S){_IN_LINE}*+(?:{_BREAK}\1{_IN_LINE}*+)*")
+#: A list of quoted items, or of a line each.
+_LIST = re.compile(r"\[\s{0,8}(?=[\"'])([^\]\n]{1,400})\]|\n([ \t]*-[ \t]+)\S[^\n]*(?:\n\2[^\n]*)*")
+_LINE_START = re.compile(rf"(?:\A|{_BREAK})[ \t]*(?:-[ \t]+)?(?:export[ \t]+)?[\"']?\Z")
 #: Characters of a name looked at in front of the keyword, and of its line in front of the name.
 _LOOK_BACK = 60
 _INDENT = 40
@@ -50,7 +60,7 @@ _SHORTEST = 4
 
 def without_literal(value: str) -> str:
     """The value of a secret-sounding name: masked, unless it is empty, a switch or a reference."""
-    return value if _holds_none(value.strip()) else MASK
+    return value if all(_holds_none(line.strip()) for line in value.split("\n")) else MASK
 
 
 def mask_assigned(text: str, lowered: str) -> str:
@@ -87,11 +97,15 @@ def _named(text: str, start: int, end: int) -> _Named | None:
     first = start
     while first > max(0, start - _LOOK_BACK) and (text[first - 1].isalnum() or text[first - 1] in "_-."):
         first -= 1
+    if text[first - 1 : first] == "\\" and text[first] in "nrt":
+        first += 1
     name = text[first:end].rstrip(".-")
     flag = name.startswith("-")
     end = first + len(name)
     operator = _OPERATOR.match(text, end) or (_SPACED.match(text, end) if flag else None)
     if operator is None or not is_secret_name(name):
+        return None
+    if operator[2].startswith(",") and not (flag or "value" in operator[2]):
         return None
     return _Named(first, flag, bool(operator[1]), operator[2], operator.end())
 
@@ -104,8 +118,10 @@ def _value(text: str, named: _Named) -> tuple[int, int] | None:
         return element.span() if element else None
     if sign == ":" and (block := _BLOCK.match(text, named.value)):
         return block.start(1), block.end()
+    if sign in (":", "=") and (items := _LIST.match(text, named.value)):
+        return items.span(1) if items[1] else (items.start(2), items.end())
     if quoted := _QUOTED.match(text, named.value):
-        span = quoted.span("escaped" if quoted["plain"] is None else "plain")
+        span = quoted.span(next(form for form in _FORMS if quoted[form] is not None))
         return span if span[0] < span[1] else None
     bare = _bare(text, named, before).match(text, named.value)
     if bare is None:

@@ -20,7 +20,7 @@ _SECRET_WORDS = re.compile(
 #: Whatever else it says, such a name is about a secret and holds none.
 _ABOUT = re.compile(
     r"(?:^|_)(?:file|files|path|paths|dir|directory|folder|name|names|url|uri|urls|endpoint|host|id|ids|arn|ref|len"
-    r"|length|count|counts|size|type|types|ttl|expiry|expires|expiration|timeout|duration|minutes|seconds|days|limit"
+    r"|length|count|counts|size|type|types|ttl|expiry|expires|expiration|lifetime|timeout|duration|minutes|seconds|days|limit"
     r"|limits|budget|policy|policies|provider|providers|manager|store|version|permission|permissions|scope|scopes"
     r"|required|enabled|exists|env|var|variable|hint|prompt|field|format|prefix|suffix|index|mode|method|issuer"
     r"|audience|audiences|stdin|algorithm|title|label|description|keyring|rate|vars|public|set|from|valid|check"

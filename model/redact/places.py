@@ -39,7 +39,7 @@ _PIPED = re.compile(
     r"(?=\s{0,4}\|[^\n|]{0,200}?(?:-stdin\b|sudo -\S{0,4}S|chpasswd))"
 )
 _FLAG = re.compile(
-    r"(?<=[\s\"',=])(-(?:u|p|P|a|w|U)|--user|--proxy-user)(\s{0,3}|=)(\"[^\"\n]{1,200}\"|'[^'\n]{1,200}'|[^\s\"';|&]{1,200})"
+    r"(?<=[\s\"',=])(-(?:u|p|P|a|w|U)|--user|--proxy-user)(\s{0,3}|=)(\"[^\"\n]{1,200}\"|'[^'\n]{1,200}'|[\"']{0,2}[^\s\"';|&]{1,200})"
 )
 #: Flag -> the commands to which it hands a password. In `user:password` only what follows the colon is one.
 _COMMANDS = {
@@ -92,15 +92,10 @@ def _mask_flag(match: re.Match[str]) -> str:
     line = line[max(line.rfind("\n"), line.rfind(";"), line.rfind("|"), line.rfind("&")) + 1 :]
     if not _COMMANDS[short].search(line):
         return match.group()
-    quote = value[0] if value[0] in "\"'" else ""
-    bare = value.strip("\"'")
-    user, colon, password = bare.partition("%" if short == "-U" else ":")
+    secret = value.strip("\"'")
     if short in ("-u", "-U"):
-        if not colon:
-            return match.group()
-        front, secret = user + colon, password
-    else:
-        front, secret = "", bare
-    if not secret or secret[0] in "$%" or secret == MASK or secret.startswith("-"):
+        secret = secret.partition("%" if short == "-U" else ":")[2]
+    if not secret or secret[0] in "$%-" or secret == MASK:
         return match.group()
-    return f"{flag}{between}{quote}{front}{MASK}{quote}"
+    front, _, back = value.rpartition(secret)
+    return f"{flag}{between}{front}{MASK}{back}"

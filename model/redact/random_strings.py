@@ -20,15 +20,17 @@ _SHORTEST = 20
 _SHORTEST_ONE_CASE = 24
 #: Shortest run whose pieces are judged together: random base64 has separators in it.
 _SHORTEST_RUN = 32
-#: Share of neighbours of different class: 0.62 expected of base62. The most that the
-#: corpus has among words: 0.44 in a run without many separators, 0.38 in a piece of both cases.
+#: Share of neighbours of different class, 0.62 expected of base62. The most that the corpus has among words: 0.44 in
+#: a run without many separators, 0.33 in a long piece, in short ones 0.38 with more digits than two, else 0.53.
 _CHANGES_RUN = 0.47
 _CHANGES_LONG = 0.35
-_CHANGES_MIXED = 0.45
+_CHANGES_MIXED = 0.4
+_CHANGES_FEW_DIGITS = 0.56
 #: Changes between letters and digits in a piece of one case, however long; at most 2 in the corpus.
 _CHANGES_ONE_CASE = 4
-#: Share of separators: 0.03 expected of base64, far more in paths.
+#: Share of separators: 0.03 expected of base64, far more in paths, and in names by `_` and `-`.
 _SEPARATORS_AT_MOST = 0.12
+_SLASHES_AT_MOST = 0.2
 #: Bits per character of a run, of as many as its length allows: 0.87 expected of 64 characters of base64.
 _ENTROPY_SHARE = 0.78
 
@@ -39,34 +41,38 @@ def mask_random(text: str) -> str:
 
 
 def _mask(match: re.Match[str]) -> str:
-    word = match.group()
-    bare = word.rstrip("=")
-    if len(bare) >= _SHORTEST_RUN and _random_run(bare):
-        return MASK
-    longest = max(_SEPARATORS.split(bare), key=len)
-    if len(longest) < _SHORTEST or _HEX.fullmatch(longest):
-        return word
-    return MASK if _random_piece(longest, len(bare)) else word
+    word, start = match.group(), match.start()
+    if word[0] in "nrt" and match.string[start - 1 : start] == "\\":  # a line break that is written out
+        return word[0] + (MASK if _random(word[1:].rstrip("=")) else word[1:])
+    return MASK if _random(word.rstrip("=")) else word
 
 
-def _random_piece(piece: str, run: int) -> bool:
-    classes = _classes(piece)
-    kinds = set(classes)
-    changes = _changes(classes)
-    if kinds == {"d", "u", "l"}:
-        if run >= _SHORTEST_RUN:
-            return changes > _CHANGES_LONG * len(piece)
-        return changes >= _CHANGES_MIXED * len(piece) and classes.count("d") > 1
-    if "d" not in kinds or len(kinds) < 2 or len(piece) < _SHORTEST_ONE_CASE:
+def _random(run: str) -> bool:
+    if len(run) >= _SHORTEST_RUN and _random_run(run):
+        return True
+    return any(_random_piece(piece) for piece in _SEPARATORS.split(run) if len(piece) >= _SHORTEST)
+
+
+def _random_piece(piece: str) -> bool:
+    if _HEX.fullmatch(piece):
         return False
-    return classes.count("d") <= len(piece) * 0.55 and changes >= _CHANGES_ONE_CASE
+    classes = _classes(piece)
+    kinds, changes, digits = set(classes), _changes(classes), classes.count("d")
+    if kinds == {"d", "u", "l"}:
+        if len(piece) >= _SHORTEST_RUN:
+            return changes > _CHANGES_LONG * len(piece)
+        return changes >= (_CHANGES_MIXED if digits > 2 else _CHANGES_FEW_DIGITS) * len(piece)
+    if not digits or len(kinds) < 2 or len(piece) < _SHORTEST_ONE_CASE:
+        return False
+    return digits <= len(piece) * 0.55 and changes >= _CHANGES_ONE_CASE
 
 
 def _random_run(run: str) -> bool:
     classes = _classes(run)
     if not {"d", "u", "l"} <= set(classes) or _changes(classes) < _CHANGES_RUN * len(run):
         return False
-    if classes.count("s") > _SEPARATORS_AT_MOST * len(run):
+    most = _SEPARATORS_AT_MOST if "_" in run or "-" in run else _SLASHES_AT_MOST
+    if classes.count("s") > most * len(run):
         return False
     return entropy(run) >= _ENTROPY_SHARE * math.log2(min(len(run), 64))
 

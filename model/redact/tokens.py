@@ -2,7 +2,7 @@
 
 import re
 
-from model.redact.marks import MASK
+from model.redact.marks import BOUNDARY, MASK
 
 #: Prefixes that no other word has: no boundary is needed in front.
 _DISTINCT = (
@@ -100,7 +100,7 @@ _BY_THEIR_MIDDLE = {
 }
 # No alternative can fail after an unbounded run that another attempt could begin in: the time stays linear.
 _ANYWHERE = re.compile("|".join(_DISTINCT))
-_WORDS = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_AFTER_BOUNDARY)})[A-Za-z0-9]*+")
+_WORDS = re.compile(rf"{BOUNDARY}(?:{'|'.join(_AFTER_BOUNDARY)})[A-Za-z0-9]*+")
 
 
 def mask_tokens(text: str) -> str:

@@ -2,13 +2,11 @@
 
 import re
 
-from model.redact.marks import DATE, HASH, HOME, MASK
+from model.redact.marks import BOUNDARY, DATE, HASH, HOME, MASK
 
 _UUID = re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")
-_HASH = re.compile(r"(?<![0-9A-Za-z])(?=[0-9]*+[a-fA-F])(?=[a-fA-F]*+[0-9])[0-9a-fA-F]{7,}+(?![0-9A-Za-z])")
-_LONG_HEX = re.compile(
-    r"(?<![0-9A-Za-z])(?=[0-9]*+[a-fA-F])(?=[a-fA-F]*+[0-9])[0-9a-fA-F]{32,}+(?![0-9A-Za-z])"
-)
+_HASH = re.compile(rf"{BOUNDARY}(?=[0-9]*+[a-fA-F])(?=[a-fA-F]*+[0-9])[0-9a-fA-F]{{7,}}+(?![0-9A-Za-z])")
+_LONG_HEX = re.compile(rf"{BOUNDARY}(?=[0-9]*+[a-fA-F])(?=[a-fA-F]*+[0-9])[0-9a-fA-F]{{32,}}+(?![0-9A-Za-z])")
 _DATE = re.compile(
     r"(?<!\d)(?:19|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
     r"(?:[T ](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?(?!\d)"
