@@ -13,7 +13,8 @@ import httpx
 from loadtest.reliability.results import Bound, save
 from loadtest.reliability.running import RunningService, running_service
 from tests.canaries import Canary, leaked
-from tests.canary_requests import Deal, requests
+from tests.canary_configs import Deal
+from tests.canary_requests import requests
 
 #: In so many rounds every place has seen every form.
 ROUNDS = 180

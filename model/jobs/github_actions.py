@@ -34,7 +34,8 @@ MAX_CALL_DEPTH = 4  # GitHub's limit on workflows calling workflows, the first o
 class _Planned:
     """One job that GitHub would start. `callers` lead to it from the outermost workflow inwards.
 
-    `name` is GitHub's, by which others refer to it; `shown` is the same without secrets.
+    `name` is GitHub's, by which others refer to it; `shown` is what answers may show of it,
+    once secrets that can be told from the name alone are masked.
     """
 
     name: str

@@ -42,7 +42,7 @@ class Combination:
         return self._cut(self._whole_name(title, job_id), title)
 
     def shown_name(self, title: str, job_id: str) -> str:
-        """The same without secrets: masked before it is cut, since half a secret is hard to tell."""
+        """The same without what no look at the name alone could find: values of secret-sounding axes, cut secrets."""
         hidden = {
             value: without_literal(value)
             for key, value in self.values.items()
@@ -53,7 +53,8 @@ class Combination:
             for key, value in self.values.items()
         }
         shown = replace(self, values=values, named=tuple(hidden.get(value, value) for value in self.named))
-        return self._cut(mask_secrets(shown._whole_name(title, job_id)), title)
+        name = shown._whole_name(title, job_id)
+        return name if self._cut(name, title) == name else self._cut(mask_secrets(name), title)
 
     def _whole_name(self, title: str, job_id: str) -> str:
         if "${{" in title:

@@ -13,8 +13,9 @@ def with_masked_names(reading: Reading) -> Reading:
     `needs` refer to it.
     """
     units = [*reading.jobs, *([reading.workflow] if reading.workflow else [])]
-    masked = {name: mask_secrets(name) for unit in units for name in unit.needs}
-    masked |= {_written(unit): mask_secrets(unit.name) for unit in units}
+    masked = {_written(unit): mask_secrets(unit.name) for unit in units}
+    elsewhere = dict.fromkeys(name for unit in units for name in unit.needs if name not in masked)
+    masked |= {name: mask_secrets(name) for name in elsewhere}
     if all(name == shown for name, shown in masked.items()):
         return reading
     taken = {name for name, shown in masked.items() if name == shown}

@@ -1,4 +1,4 @@
-"""Strings that nobody would write: random keys in hexadecimal, base32, base36, base62 and base64 alphabets.
+"""Strings that nobody would write: random keys in base32, base36, base62 and base64 alphabets.
 
 Identifiers and paths are long too, but they are made of words: in random strings the class of the character (capital,
 small, digit) changes far more often, and no character is much more frequent than others. The thresholds come from the
@@ -74,7 +74,7 @@ def _random_run(run: str) -> bool:
     most = _SEPARATORS_AT_MOST if "_" in run or "-" in run else _SLASHES_AT_MOST
     if classes.count("s") > most * len(run):
         return False
-    return entropy(run) >= _ENTROPY_SHARE * math.log2(min(len(run), 64))
+    return _entropy(run) >= _ENTROPY_SHARE * math.log2(min(len(run), 64))
 
 
 def _classes(text: str) -> list[str]:
@@ -85,6 +85,6 @@ def _changes(classes: list[str]) -> int:
     return sum(a != b for a, b in pairwise(classes))
 
 
-def entropy(text: str) -> float:
+def _entropy(text: str) -> float:
     """Shannon entropy in bits per character."""
     return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())

@@ -16,7 +16,8 @@ from model.jobs.job import Job
 from model.prompt import Prompt
 from tests.app.fakes import MakeApp, TinyCheckpoint, running
 from tests.canaries import Canary, leaked
-from tests.canary_requests import CONFIGS, Deal, Sent, requests
+from tests.canary_configs import CONFIGS, Deal
+from tests.canary_requests import Sent, requests
 
 pytestmark = pytest.mark.anyio
 
