@@ -77,6 +77,17 @@ class Maker:
             yield Canary(form, template.replace("{}", secret), secret, shaped=False)
 
 
+#: Forms without any mark: found by their randomness alone, nearly always (docs/secrets.md has the shares).
+UNMARKED = frozenset(
+    (
+        "aws secret key",
+        "azure storage key",
+        "random base64",
+        "random base62",
+        "random base36",
+        "random base32",
+    )
+)
 #: form -> text around the secret, its alphabet, its length.
 _SHAPES: dict[str, tuple[str, str, int]] = {
     "github classic": ("ghp_{}", _ALNUM, 36),
@@ -306,10 +317,13 @@ def canaries(count: int, seed: int = 20261125) -> list[Canary]:
     return found[:count]
 
 
-def leaked(found: Iterable[Canary], content: str) -> list[str]:
-    """Forms of the canaries that stand in `content`; one look at it, however many they are."""
-    ends = {
-        end: canary.form for canary in found for end in (canary.secret[:TELLING], canary.secret[-TELLING:])
-    }
+def leaks(found: Iterable[Canary], content: str) -> set[Canary]:
+    """The canaries that stand in `content`; one look at it, however many they are."""
+    ends = {end: canary for canary in found for end in (canary.secret[:TELLING], canary.secret[-TELLING:])}
     windows = (content[place : place + TELLING] for place in range(len(content) - TELLING + 1))
-    return sorted({ends[window] for window in windows if window in ends})
+    return {ends[window] for window in windows if window in ends}
+
+
+def leaked(found: Iterable[Canary], content: str) -> list[str]:
+    """Forms of the canaries that stand in `content`."""
+    return sorted({canary.form for canary in leaks(found, content)})

@@ -12,7 +12,7 @@ import httpx
 
 from loadtest.reliability.results import Bound, save
 from loadtest.reliability.running import RunningService, running_service
-from tests.canaries import Canary, leaked
+from tests.canaries import UNMARKED, Canary, leaks
 from tests.canary_configs import Deal
 from tests.canary_requests import requests
 
@@ -54,25 +54,31 @@ def run(
             "metrics": metrics.content,
             **more(service),
         }
-    leaks = {name: leaked(found, content.decode(errors="replace")) for name, content in searched.items()}
-    secrets = len({canary.secret for canary in found})
+    seen = {name: leaks(found, content.decode(errors="replace")) for name, content in searched.items()}
+    unmarked = sum(canary.form in UNMARKED for canary in found)
+    missed = {canary for canaries in seen.values() for canary in canaries if canary.form in UNMARKED}
     defects = sum(count for status, count in statuses.items() if status >= 500)
     return save(
         "canaries",
-        f"{secrets} secrets that were never in use, of {len({canary.form for canary in found})} forms in "
-        f"{len(places)} places of requests, sent to a running service; ten characters of either end of one are a leak.",
+        f"{len(found)} secrets that were never in use, of {len({canary.form for canary in found})} forms in "
+        f"{len(places)} places of requests, sent to a running service; ten characters of either end of one are a leak. "
+        "Random strings that nothing marks as secrets are counted apart.",
         [
-            Bound("different secrets sent", secrets, at_least=2000),
-            *(Bound(f"forms of secrets found in {name}", len(forms), at_most=0) for name, forms in leaks.items()),
+            Bound("different secrets sent", len({canary.secret for canary in found}), at_least=2000),
+            *(
+                Bound(f"secrets found in {name}", len(canaries - missed), at_most=0)
+                for name, canaries in seen.items()
+            ),
+            Bound("random strings found anywhere", 100 * len(missed) / max(unmarked, 1), at_most=0.1, unit="%"),
             Bound("answers with a status of 500 or more", defects, at_most=0),
             Bound("service alive afterwards", int(alive), at_least=1),
         ],
         {
             "requests": sum(statuses.values()),
             "answered with 200": statuses[200],
+            "random strings sent": unmarked,
             "searched": ", ".join(f"{name} {len(content):,} bytes" for name, content in searched.items()),
-            "leaked": "; ".join(f"{name}: {', '.join(forms)}" for name, forms in leaks.items() if forms)
-            or "nothing",
+            "forms found": ", ".join(sorted({canary.form for some in seen.values() for canary in some})) or "none",
             "seconds": time.perf_counter() - started,
         },
     )  # fmt: skip

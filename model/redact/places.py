@@ -1,6 +1,7 @@
 """Secrets that their place gives away: private key blocks, URLs, headers, flags of known commands, netrc."""
 
 import re
+from bisect import bisect
 
 from model.redact.marks import MASK
 
@@ -77,7 +78,7 @@ def mask_places(text: str, lowered: str) -> str:
     if "|" in text and ("echo" in text or "printf" in text):
         text = _PIPED.sub(rf"\g<1>{MASK}", text)
     if " -" in text:
-        text = _FLAG.sub(_mask_flag, text)
+        text = _mask_flags(text)
     return text
 
 
@@ -85,17 +86,30 @@ def _mask_header(match: re.Match[str]) -> str:
     return match.group() if match[2].strip() == MASK else match[1] + MASK
 
 
-def _mask_flag(match: re.Match[str]) -> str:
-    flag, between, value = match.groups()
-    short = flag if len(flag) == 2 else "-u"
-    line = match.string[max(0, match.start() - _LOOK_BACK) : match.start()]
-    line = line[max(line.rfind("\n"), line.rfind(";"), line.rfind("|"), line.rfind("&")) + 1 :]
-    if not _COMMANDS[short].search(line):
-        return match.group()
-    secret = value.strip("\"'")
-    if short in ("-u", "-U"):
-        secret = secret.partition("%" if short == "-U" else ":")[2]
-    if not secret or secret[0] in "$%-" or secret == MASK:
-        return match.group()
-    front, _, back = value.rpartition(secret)
-    return f"{flag}{between}{front}{MASK}{back}"
+def _mask_flags(text: str) -> str:
+    commands: dict[str, list[int]] = {}  # flag -> where the commands stand that it hands a password to
+
+    def masked(match: re.Match[str]) -> str:
+        flag, between, value = match.groups()
+        short = flag if len(flag) == 2 else "-u"
+        if short not in commands:
+            commands[short] = [command.start() for command in _COMMANDS[short].finditer(text)]
+        start = match.start()
+        nearest = bisect(commands[short], start) - 1
+        if nearest < 0 or commands[short][nearest] < _command_start(text, start):
+            return match.group()
+        secret = value.strip("\"'")
+        if short in ("-u", "-U"):
+            secret = secret.partition("%" if short == "-U" else ":")[2]
+        if not secret or secret[0] in "$%-" or secret == MASK:
+            return match.group()
+        front, _, back = value.rpartition(secret)
+        return f"{flag}{between}{front}{MASK}{back}"
+
+    return _FLAG.sub(masked, text)
+
+
+def _command_start(text: str, place: int) -> int:
+    """Where the command that `place` belongs to begins, at most so far back."""
+    lowest = max(0, place - _LOOK_BACK)
+    return max(lowest, *(text.rfind(end, lowest, place) for end in "\n;|&"))

@@ -68,7 +68,7 @@ _AFTER_BOUNDARY = (
     r"[0-9a-z]{32}-us[0-9]{1,2}",  # Mailchimp
     r"dapi[a-f0-9]{32}(?:-\d)?",  # Databricks
     r"dose[a-f0-9]{32}",
-    r"s\.(?=[A-Za-z]{0,23}[0-9])[A-Za-z0-9]{24}(?![A-Za-z0-9_.-])",  # Vault, before 1.10
+    r"s\.(?=[A-Za-z]{0,23}[0-9])[A-Za-z0-9]{24}(?![A-Za-z0-9_-])",  # Vault, before 1.10
     r"AKC[A-Za-z0-9]{10,}",  # Artifactory
     r"AP[0-9A-F](?=[A-Za-z]*[0-9])(?=[A-Z0-9]*[a-z])[A-Za-z0-9]{30,}",
     r"sgp_(?:[a-f0-9]{16}_|local_)?[a-f0-9]{40}",  # Sourcegraph
