@@ -128,7 +128,7 @@ def attach_history(jobs: Sequence[Job], history: Sequence[PastRun]) -> list[Job]
 
 def _place(jobs: Sequence[Job], name: str) -> int | None:
     """Where the job of that name is; a job goes before a workflow of the same name."""
-    places = [place for place, job in enumerate(jobs) if job.name == name]
+    places = [place for place, job in enumerate(jobs) if job.answers_to(name)]
     return min(places, key=lambda place: jobs[place].scope == "workflow", default=None)
 
 

@@ -13,6 +13,7 @@ from app.errors import problem_response
 from app.metrics import Metrics
 from app.timings import begin
 from app.tracing import Traces
+from model.redact import looks_secret
 
 log = structlog.get_logger()
 
@@ -39,7 +40,8 @@ class RequestMiddleware:
         arrived = time.perf_counter()
         headers = Headers(scope=scope)
         taken = headers.get("x-request-id", "")
-        request_id = taken if _REQUEST_ID.fullmatch(taken) else uuid.uuid4().hex
+        usable = _REQUEST_ID.fullmatch(taken) and not looks_secret(taken)
+        request_id = taken if usable else uuid.uuid4().hex
         trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
         timings = begin()
         scope.setdefault("state", {}).update(request_id=request_id, arrived=arrived)

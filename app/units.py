@@ -25,6 +25,7 @@ from app.turns import Turns
 from model.errors import ConfigTooDeep
 from model.jobs import select
 from model.jobs.job import Job, Reading, Scope
+from model.jobs.names import with_masked_names
 from model.jobs.time_limit import check_time, time_limit
 
 
@@ -148,7 +149,7 @@ class UnitReader:
             with time_limit(self._read_seconds, deadline):
                 check_time()  # it may have waited for a thread
                 with self._metrics.timed("read"):
-                    reading = self._read(ask.kind, ask.config, ask.context)
+                    reading = with_masked_names(self._read(ask.kind, ask.config, ask.context))
                 chosen = _choose(reading, ask.job)
                 jobs = attach_history(chosen, ask.history)
                 units = [self._unit(job) for job in jobs]

@@ -22,6 +22,11 @@ A message never repeats the caller's input: it says what is wrong and where, not
 
 from typing import ClassVar
 
+from model.redact import MASK, mask_secrets
+
+#: A path is made of the caller's keys, which may be of any length and hold anything.
+MAX_PATH = 200
+
 
 class JobcastError(Exception):
     """Base of all errors; `message` is safe to send to a client."""
@@ -56,11 +61,19 @@ class InvalidConfig(JobcastError):
         path: str | None = None,
     ) -> None:
         super().__init__(message)
-        self.line, self.column, self.path = line, column, path
+        self.line, self.column = line, column
+        self.path = None if path is None else _shown(path)
 
     def details(self) -> dict[str, int | str | float]:
         found = {"line": self.line, "column": self.column, "path": self.path}
         return {name: value for name, value in found.items() if value is not None}
+
+
+def _shown(path: str) -> str:
+    """The path up to its first secret, clipped; masked first, since a cut secret is hard to tell."""
+    before, mark, _ = mask_secrets(path[: MAX_PATH * 10]).partition(MASK)
+    shown = before + mark
+    return shown if len(shown) <= MAX_PATH else shown[: MAX_PATH - 1] + "…"
 
 
 class ConfigTooDeep(InvalidConfig):

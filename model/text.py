@@ -16,15 +16,18 @@ from dataclasses import dataclass
 
 from model.jobs.job import Job, Value
 from model.jobs.time_limit import check_time
-from model.redact import MASK, is_secret_name, mask
+from model.redact import is_secret_name, mask, without_literal
 
 #: Raised whenever equal jobs may give other bytes than before; part of the checkpoint and of the cache key.
+#: Masking more secrets is no new version: the text of a job without any stays as it is.
 TEXT_VERSION = 1
 
 #: Counts the tokens of a text.
 TokenCounter = Callable[[str], int]
 
 _SMALLEST_CAP = 8
+#: Keys that say nothing about their value.
+_ANONYMOUS = ("value", "default", "data", "values")
 _UNLIMITED = 1 << 62
 #: A string keeps so many characters at each end; far more than any budget shows of it.
 _KEPT_AT_ENDS = 65_536
@@ -110,24 +113,43 @@ def _cap_for(content: Value, wanted: int) -> int:
 
 
 def _masked(value: Value, key: str = "") -> Value:
-    """The same structure with every string masked and every number in one spelling; empty values dropped."""
+    """The same structure with every string masked and every number in one spelling; empty values dropped.
+
+    key: what the value belongs to; a literal behind a secret-sounding one is masked whatever it looks like.
+    """
     check_time()
     if isinstance(value, str):
-        if key and is_secret_name(key) and value and "$" not in value:
-            return MASK
-        if len(value) > 2 * _KEPT_AT_ENDS:
-            return _WithoutMiddle.of(value)
-        return _masked_text(value)
+        text = _WithoutMiddle.of(value) if len(value) > 2 * _KEPT_AT_ENDS else _masked_text(value)
+        return without_literal(text) if key and is_secret_name(key) else text
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return _number(value)
+        return without_literal(_number(value)) if key and is_secret_name(key) else _number(value)
     if value is None:
         return None
     if isinstance(value, Mapping):
-        items = ((mask(_writable(_shortened(k, _LONGEST_KEY))), _masked(v, k)) for k, v in value.items())
+        items = (
+            (mask(_writable(_shortened(k, _LONGEST_KEY))), _masked(v, _owner(str(k), key, value)))
+            for k, v in value.items()
+        )
         return {k: v for k, v in items if v not in (None, "", {}, [])}
-    return [v for v in (_masked(v) for v in value) if v not in (None, "", {}, [])]
+    return [v for v in _masked_items(value, key) if v not in (None, "", {}, [])]
+
+
+def _owner(key: str, above: str, siblings: Mapping[str, Value]) -> str:
+    """The name that says what a mapping's value is: `{name: DB_PASSWORD, value: x}`, `password: {value: x}`."""
+    if key not in _ANONYMOUS:
+        return key
+    named = siblings.get("name", siblings.get("key"))
+    return named if isinstance(named, str) else above
+
+
+def _masked_items(values: Sequence[Value], key: str) -> Iterator[Value]:
+    """A list's items; one that follows the flag `--password` belongs to it."""
+    flag = ""
+    for value in values:
+        yield _masked(value, flag or key)
+        flag = value if isinstance(value, str) and value.startswith("-") and "=" not in value else ""
 
 
 def _masked_text(text: str) -> str:

@@ -48,8 +48,8 @@ def read(kind: str, config: str | Mapping[str, object], context: Mapping[str, ob
 def select(reading: Reading, name: str) -> Job:
     """The job of that name, or the workflow if it alone has it. Raises UnknownJob."""
     for job in reading.jobs:
-        if job.name == name:
+        if job.answers_to(name):
             return job
-    if reading.workflow is not None and reading.workflow.name == name:
+    if reading.workflow is not None and reading.workflow.answers_to(name):
         return reading.workflow
     raise UnknownJob(f"no job of that name; the config has {len(reading.jobs)} jobs")

@@ -126,16 +126,16 @@ def _clean(value: object, path: str) -> Value:
         return value
     if isinstance(value, float):
         if value != value or value in (float("inf"), float("-inf")):
-            raise InvalidConfig("a number that is not finite", path=path[:200])
+            raise InvalidConfig("a number that is not finite", path=path)
         return value
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            raise InvalidConfig("a key that is not text", path=path[:200])
+            raise InvalidConfig("a key that is not text", path=path)
         ordered = sorted(value.items(), key=lambda item: (_RANK.get(item[0], 0), item[0]))
         return {key: _clean(inner, f"{path}.{key}".lstrip(".")) for key, inner in ordered}
     if isinstance(value, list | tuple):
         return [_clean(inner, f"{path}[{index}]") for index, inner in enumerate(value)]
-    raise InvalidConfig("a value that is neither text, number, list nor mapping", path=path[:200])
+    raise InvalidConfig("a value that is neither text, number, list nor mapping", path=path)
 
 
 def without_comments(script: str) -> str:

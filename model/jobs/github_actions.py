@@ -32,9 +32,14 @@ MAX_CALL_DEPTH = 4  # GitHub's limit on workflows calling workflows, the first o
 
 @dataclass(frozen=True)
 class _Planned:
-    """One job that GitHub would start. `callers` lead to it from the outermost workflow inwards."""
+    """One job that GitHub would start. `callers` lead to it from the outermost workflow inwards.
+
+    `name` is GitHub's, by which others refer to it; `shown` is what answers may show of it,
+    once secrets that can be told from the name alone are masked.
+    """
 
     name: str
+    shown: str
     body: dict[str, Tree]
     needs: tuple[str, ...] = ()
     callers: tuple[dict[str, Tree], ...] = ()
@@ -90,7 +95,16 @@ def _job(kind: str, planned: _Planned, head: dict[str, Tree], facts: Mapping[str
     if planned.callers:
         body["callers"] = list(planned.callers)
     body["job"] = planned.body
-    return Job(kind, "job", planned.name, body, planned.needs, _requested(planned.body), facts)
+    return Job(
+        kind=kind,
+        scope="job",
+        name=planned.shown,
+        body=body,
+        needs=planned.needs,
+        requested=_requested(planned.body),
+        context=facts,
+        written_name=planned.name if planned.name != planned.shown else None,
+    )
 
 
 def _requested(body: Mapping[str, Tree]) -> dict[str, float]:
@@ -140,9 +154,12 @@ def _expand_job(
     for combination in expansion.combinations:
         body = _filled(written, combination)
         expanding.spend(body, path)
-        wanted = combination.name(title if isinstance(title, str) else "", job_id)
+        written_title = title if isinstance(title, str) else ""
+        wanted = combination.name(written_title, job_id)
         name = _free_name(wanted, called, taken)
-        planned += [_Planned(name, body, needs)] if called is None else _calls(called, name, body, needs)
+        shown = combination.shown_name(written_title, job_id) + name.removeprefix(wanted)
+        one = _Planned(name, shown, body, needs)
+        planned += [one] if called is None else _calls(called, one)
     return planned, _compact(written, len(expansion.combinations), called)
 
 
@@ -183,15 +200,16 @@ def _called(job: Mapping[str, Tree], path: str, depth: int, expanding: Expanding
         return None
 
 
-def _calls(called: _Plan, name: str, body: dict[str, Tree], needs: tuple[str, ...]) -> list[_Planned]:
+def _calls(called: _Plan, by: _Planned) -> list[_Planned]:
     """The called workflow's jobs as GitHub shows them under their caller, for which they stand."""
-    caller: dict[str, Tree] = {**body, "called": called.head} if called.head else body
+    caller: dict[str, Tree] = {**by.body, "called": called.head} if called.head else by.body
     return [
         replace(
             inner,
-            name=f"{name} / {inner.name}",
+            name=f"{by.name} / {inner.name}",
+            shown=f"{by.shown} / {inner.shown}",
             # The first jobs of a called workflow wait for what their caller waits for.
-            needs=tuple(f"{name} / {needed}" for needed in inner.needs) or needs,
+            needs=tuple(f"{by.name} / {needed}" for needed in inner.needs) or by.needs,
             callers=(caller, *inner.callers),
         )
         for inner in called.jobs

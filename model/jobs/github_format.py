@@ -16,12 +16,10 @@ from model.jobs.yaml_source import load_yaml
 #: A configuration once read: every scalar is text, as YAML would write it; "" stands for nothing.
 Tree: TypeAlias = "str | list[Tree] | dict[str, Tree]"
 
-MAX_PATH = 200
-
 
 def invalid(message: str, path: str) -> InvalidConfig:
-    """An InvalidConfig whose path is clipped: keys are the caller's, and may be of any length."""
-    return InvalidConfig(message, path=path if len(path) <= MAX_PATH else path[: MAX_PATH - 1] + "…")
+    """An InvalidConfig at a path."""
+    return InvalidConfig(message, path=path)
 
 
 def read_tree(config: object) -> dict[str, Tree]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from model.errors import ConfigTooLarge, InvalidConfig
 from model.jobs.github_body import ordered, steps_body
-from model.jobs.github_format import Tree, check_step, invalid, read_tree, size_of
+from model.jobs.github_format import Tree, check_step, read_tree, size_of
 
 MAX_ACTION_DEPTH = 10  # composite actions inside composite actions
 #: Size (see size_of) of a workflow once its actions are inlined, its calls followed, its matrices expanded.
@@ -43,7 +43,7 @@ class Expanding:
         self._size_left -= size_of(tree) * times
         if self._size_left < 0:
             message = f"larger than {MAX_EXPANDED_SIZE} values once matrices and calls are expanded"
-            raise ConfigTooLarge(message, path=invalid("", path).path)
+            raise ConfigTooLarge(message, path=path)
 
     def workflow(self, uses: str) -> dict[str, Tree] | None:
         """The reusable workflow that a job calls, unchecked; None (and a warning) where it cannot be had."""

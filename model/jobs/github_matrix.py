@@ -10,11 +10,12 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from model.errors import ConfigTooLarge
 from model.jobs.github_format import Tree, invalid
 from model.jobs.time_limit import check_time
+from model.redact import is_secret_name, mask_secrets, without_literal
 
 MAX_COMBINATIONS = 256  # GitHub's own limit per job
 #: Combinations before `exclude`, times the entries each is compared with: bounds the work, far above real use
@@ -39,14 +40,34 @@ class Combination:
 
     def name(self, title: str, job_id: str) -> str:
         """The job's name as GitHub shows it; `title` is its `name:` or ""."""
+        return self._cut(self._whole_name(title, job_id), title)
+
+    def shown_name(self, title: str, job_id: str) -> str:
+        """The same without what no look at the name alone could find: values of secret-sounding axes, cut secrets."""
+        hidden = {
+            value: without_literal(value)
+            for key, value in self.values.items()
+            if isinstance(value, str) and is_secret_name(key)
+        }
+        values = {
+            key: hidden.get(value, value) if isinstance(value, str) else value
+            for key, value in self.values.items()
+        }
+        shown = replace(self, values=values, named=tuple(hidden.get(value, value) for value in self.named))
+        name = shown._whole_name(title, job_id)
+        return name if self._cut(name, title) == name else self._cut(mask_secrets(name), title)
+
+    def _whole_name(self, title: str, job_id: str) -> str:
         if "${{" in title:
             filled = self.fill(title)
             return filled if isinstance(filled, str) and filled else job_id
         base = title or job_id
-        if not self.named:
-            return base
-        name = f"{base} ({', '.join(self.named)})"
-        return name if len(name) <= MAX_NAME else name[: MAX_NAME - 3] + "..."
+        return f"{base} ({', '.join(self.named)})" if self.named else base
+
+    def _cut(self, name: str, title: str) -> str:
+        """GitHub cuts the names that it makes up, not those that are written."""
+        made_up = self.named and "${{" not in title
+        return name[: MAX_NAME - 3] + "..." if made_up and len(name) > MAX_NAME else name
 
     def fill(self, tree: Tree) -> Tree:
         """The tree with every `${{ matrix.* }}` replaced; shares whatever holds none."""
@@ -107,7 +128,7 @@ def _expand_mapping(matrix: dict[str, Tree], path: str) -> Expansion:
     axes, unknown = _axes(matrix, path)
     product = math.prod(len(values) for values in axes.values()) if axes else 0
     if product * (1 + len(includes) + len(excludes)) > MAX_COMPARISONS:
-        raise ConfigTooLarge("a matrix with too many combinations", path=invalid("", path).path)
+        raise ConfigTooLarge("a matrix with too many combinations", path=path)
     found = list(itertools.islice(_combine(axes, includes, excludes), MAX_COMBINATIONS + 1))
     if len(found) > MAX_COMBINATIONS:
         raise invalid(f"a matrix of more than {MAX_COMBINATIONS} combinations", path)

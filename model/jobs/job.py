@@ -53,6 +53,12 @@ class Job:
     requested: Mapping[str, float] = field(default_factory=dict)
     context: Mapping[str, Value] = field(default_factory=dict)
     history: tuple[Outcome, ...] = ()
+    #: As the config spells the name, where `name` is a masked form of it.
+    written_name: str | None = None
+
+    def answers_to(self, name: str) -> bool:
+        """Whether a client that says `name` means this job."""
+        return name in (self.name, self.written_name)
 
     def with_history(self, history: Sequence[Outcome]) -> "Job":
         """The same job with past outcomes, newest first."""

@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import ConfigTooDeep, ConfigTooLarge, InvalidConfig
+from model.jobs import select
 from model.jobs.github_actions import read_github_actions
 from model.jobs.github_body import clean_script
 from model.jobs.github_matrix import expand
 from model.jobs.job import Reading
+from model.jobs.names import with_masked_names
 
 CORPUS = Path(__file__).parents[3] / "shared" / "data" / "gha.jsonl.xz"
 
@@ -449,3 +451,21 @@ def test_every_workflow_of_the_corpus_reads() -> None:
             known = set(names(reading))
             assert len(known) == len(reading.jobs) > 0
             assert all(known.issuperset(each.needs) for each in reading.jobs)
+
+
+def test_a_secret_of_a_matrix_is_hidden_in_names_and_still_selects() -> None:
+    token = "ghp_" + "a1B2" * 9
+    matrix = {"os": ["x" * 80], "token": ["hunter22"], "other": [token]}
+    reading = with_masked_names(read(workflow(a=job(strategy={"matrix": matrix}), b=job(needs="a"))))
+    first, second = reading.jobs
+    assert first.name == f"a ({'x' * 80}, ***, ***)"
+    assert second.needs == (first.name,)
+    assert first.written_name is not None and first.written_name.startswith(f"a ({'x' * 80}, hunter22")
+    for name in (first.name, first.written_name):
+        assert select(reading, name) is first
+
+
+def test_a_path_ends_at_the_first_secret() -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        read({"jobs": {"x" * 150 + " ghp_" + "a1B2" * 9: {"steps": "no"}}})
+    assert caught.value.path == f"jobs.{'x' * 150} ***"

@@ -153,3 +153,36 @@ def test_half_a_surrogate_pair_is_replaced_before_the_tokenizer_sees_it() -> Non
     job = read("nextflow", {"task": "a\ud800b", "\udfff": 1}, {}).jobs[0]
     assert full_text(job).encode()
     assert encoder().prompt(job).ids
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"password": "hunter22"},
+        {"passwords": ["hunter22", "hunter22"]},
+        {"DB_PASSWORD": 22222222, "hunter22": ""},
+        {"secret": {"value": "hunter22"}},
+        {"env": [{"name": "DB_PASSWORD", "value": "hunter22"}]},
+        {"command": ["tool", "--password", "hunter22", "go"]},
+        {"command": "tool --password hunter22 go"},
+        {"apiToken": "hunter22 and $more"},
+    ],
+)
+def test_a_secret_is_masked_wherever_its_name_stands(config: dict[str, Any]) -> None:
+    text = full_text(Job("nextflow", "job", "x", config))
+    assert "***" in text
+    assert "hunter22" not in text and "22222222" not in text
+
+
+def test_what_follows_a_secret_or_refers_to_one_stays() -> None:
+    body = {
+        "command": ["tool", "--password", "hunter22", "go", "--token=x2345678", "on"],
+        "token": "$TOKEN",
+        "key": "k",
+    }
+    text = full_text(Job("nextflow", "job", "x", body))
+    assert text.splitlines()[1:] == [
+        "command: [tool, --password, ***, go, --token=***, on]",
+        "token: $TOKEN",
+        "key: k",
+    ]

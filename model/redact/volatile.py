@@ -1,0 +1,27 @@
+"""What differs from run to run and says nothing about a job: hashes, UUIDs, dates, home directories."""
+
+import re
+
+from model.redact.marks import BOUNDARY, DATE, HASH, HOME, MASK
+
+_UUID = re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")
+_HASH = re.compile(rf"{BOUNDARY}(?=[0-9]*+[a-fA-F])(?=[a-fA-F]*+[0-9])[0-9a-fA-F]{{7,}}+(?![0-9A-Za-z])")
+_LONG_HEX = re.compile(rf"{BOUNDARY}(?=[0-9]*+[a-fA-F])(?=[a-fA-F]*+[0-9])[0-9a-fA-F]{{32,}}+(?![0-9A-Za-z])")
+_DATE = re.compile(
+    r"(?<!\d)(?:19|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
+    r"(?:[T ](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?(?!\d)"
+)
+_HOME = re.compile(r"(?:/home|/Users|[A-Za-z]:\\Users)[/\\][\w.-]+")
+
+
+def mask_volatile(text: str) -> str:
+    """`text` with hashes of seven digits and more, UUIDs, ISO dates and home directories masked."""
+    text = _UUID.sub(HASH, text)
+    text = _HASH.sub(HASH, text)
+    text = _DATE.sub(DATE, text)
+    return _HOME.sub(HOME, text) if "/home" in text or "Users" in text else text
+
+
+def mask_long_hex(text: str) -> str:
+    """`text` without hexadecimal strings of 32 digits and more: a key looks no different from a digest."""
+    return _LONG_HEX.sub(MASK, _UUID.sub(MASK, text))
