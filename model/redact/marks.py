@@ -5,5 +5,6 @@ HASH = "#"
 DATE = "@date"
 HOME = "~"
 
-#: In front of a word; a line break may be written out, as in JSON.
-BOUNDARY = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))"
+#: In front of a word; and where the break in front of it is written out, as in a string of JSON.
+BOUNDARY = r"(?<![A-Za-z0-9])"
+WRITTEN_BREAK = r"(?<=\\[nrt])"

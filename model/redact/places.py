@@ -48,9 +48,14 @@ _COMMANDS = {
     "-P": re.compile(r"\b(?:zip|unzip|sqlcmd)\b"),
     "-a": re.compile(r"\bredis-cli\b"),
     "-w": re.compile(r"\bldap\w+\b"),
-    "-u": re.compile(r"\b(?:curl|wget|http|https|xh|lftp|svn)\b"),
+    "-u": re.compile(r"\b(?:curl|wget|lftp|svn)\b"),
     "-U": re.compile(r"\b(?:curl|smbclient)\b"),
 }
+#: A part of each command: most texts have none, and need no look at their flags.
+_COMMAND_PARTS = (
+    "curl", "login", "mysql", "mariadb", "mongo", "sshpass", "7z", "lftp", "sqlcmd", "rsync", "zip", "ldap",
+    "wget", "svn", "smbclient", "redis-cli",
+)  # fmt: skip
 _LOOK_BACK = 400
 
 
@@ -77,7 +82,7 @@ def mask_places(text: str, lowered: str) -> str:
         text = _NETRC.sub(rf"\g<1>{MASK}", text)
     if "|" in text and ("echo" in text or "printf" in text):
         text = _PIPED.sub(rf"\g<1>{MASK}", text)
-    if " -" in text:
+    if "-" in text and any(part in text for part in _COMMAND_PARTS):
         text = _mask_flags(text)
     return text
 

@@ -2,7 +2,7 @@
 
 import re
 
-from model.redact.marks import BOUNDARY, MASK
+from model.redact.marks import BOUNDARY, MASK, WRITTEN_BREAK
 
 #: Prefixes that no other word has: no boundary is needed in front.
 _DISTINCT = (
@@ -100,7 +100,10 @@ _BY_THEIR_MIDDLE = {
 }
 # No alternative can fail after an unbounded run that another attempt could begin in: the time stays linear.
 _ANYWHERE = re.compile("|".join(_DISTINCT))
-_WORDS = re.compile(rf"{BOUNDARY}(?:{'|'.join(_AFTER_BOUNDARY)})[A-Za-z0-9]*+")
+# The look ahead at the length of the shortest form spares most words the alternatives.
+_WORD = rf"(?=[\w.:%-]{{13}})(?:{'|'.join(_AFTER_BOUNDARY)})[A-Za-z0-9]*+"
+_WORDS = re.compile(BOUNDARY + _WORD)
+_WORDS_AFTER_BREAK = re.compile(WRITTEN_BREAK + _WORD)
 
 
 def mask_tokens(text: str) -> str:
@@ -108,4 +111,5 @@ def mask_tokens(text: str) -> str:
     for middle, shape in _BY_THEIR_MIDDLE.items():
         if middle in text:
             text = shape.sub(MASK, text)
-    return _WORDS.sub(MASK, _ANYWHERE.sub(MASK, text))
+    text = _WORDS.sub(MASK, _ANYWHERE.sub(MASK, text))
+    return _WORDS_AFTER_BREAK.sub(MASK, text) if "\\" in text else text

@@ -2,11 +2,19 @@
 
 import re
 
-from model.redact.marks import BOUNDARY, DATE, HASH, HOME, MASK
+from model.redact.marks import BOUNDARY, DATE, HASH, HOME, MASK, WRITTEN_BREAK
 
 _UUID = re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")
-_HASH = re.compile(rf"{BOUNDARY}(?=[0-9]*+[a-fA-F])(?=[a-fA-F]*+[0-9])[0-9a-fA-F]{{7,}}+(?![0-9A-Za-z])")
-_LONG_HEX = re.compile(rf"{BOUNDARY}(?=[0-9]*+[a-fA-F])(?=[a-fA-F]*+[0-9])[0-9a-fA-F]{{32,}}+(?![0-9A-Za-z])")
+
+
+def _hexadecimal(shortest: int) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Words of so many digits and more, with a letter and a digit; and those behind a written line break."""
+    word = rf"(?=[0-9a-fA-F]{{{shortest}}})(?=[0-9]*+[a-fA-F])(?=[a-fA-F]*+[0-9])[0-9a-fA-F]++(?![0-9A-Za-z])"
+    return re.compile(BOUNDARY + word), re.compile(WRITTEN_BREAK + word)
+
+
+_HASH, _HASH_AFTER_BREAK = _hexadecimal(7)
+_LONG_HEX, _LONG_HEX_AFTER_BREAK = _hexadecimal(32)
 _DATE = re.compile(
     r"(?<!\d)(?:19|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
     r"(?:[T ](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?(?!\d)"
@@ -18,10 +26,13 @@ def mask_volatile(text: str) -> str:
     """`text` with hashes of seven digits and more, UUIDs, ISO dates and home directories masked."""
     text = _UUID.sub(HASH, text)
     text = _HASH.sub(HASH, text)
+    if "\\" in text:
+        text = _HASH_AFTER_BREAK.sub(HASH, text)
     text = _DATE.sub(DATE, text)
     return _HOME.sub(HOME, text) if "/home" in text or "Users" in text else text
 
 
 def mask_long_hex(text: str) -> str:
     """`text` without hexadecimal strings of 32 digits and more: a key looks no different from a digest."""
-    return _LONG_HEX.sub(MASK, _UUID.sub(MASK, text))
+    text = _LONG_HEX.sub(MASK, _UUID.sub(MASK, text))
+    return _LONG_HEX_AFTER_BREAK.sub(MASK, text) if "\\" in text else text
