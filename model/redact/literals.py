@@ -47,7 +47,9 @@ _ELEMENT = re.compile(r"[^<>\n]{1,400}+(?=</)")
 #: Code, not a literal: `token = fetch(x)`.
 _CALL = re.compile(r"[A-Za-z_][\w.]{0,80}[(\[]")
 #: A block scalar of YAML: all that is indented as its first line is.
-_BLOCK = re.compile(rf"[|>][+-]?\d?[ \t]*{_BREAK}([ \t]+)(?=\S){_IN_LINE}*+(?:{_BREAK}\1{_IN_LINE}*+)*")
+_BLOCK_HEAD = rf"[|>][+-]?\d?[ \t]*{_BREAK}([ \t]+)(?=\S)"
+_BLOCK_BEGIN = re.compile(_BLOCK_HEAD)
+_BLOCK = re.compile(rf"{_BLOCK_HEAD}{_IN_LINE}*+(?:{_BREAK}\1{_IN_LINE}*+)*")
 #: A list of quoted items, or of a line each.
 _LIST = re.compile(r"\[\s{0,8}(?=[\"'])([^\]\n]{1,400})\]|\n([ \t]*-[ \t]+)\S[^\n]*(?:\n\2[^\n]*)*")
 _LINE_START = re.compile(rf"(?:\A|{_BREAK})[ \t]*(?:-[ \t]+)?(?:export[ \t]+)?[\"']?\Z")
@@ -116,18 +118,26 @@ def _value(text: str, named: _Named) -> tuple[int, int] | None:
     if sign == ">":
         element = _ELEMENT.match(text, named.value) if before == "<" else None
         return element.span() if element else None
-    if sign == ":" and (block := _BLOCK.match(text, named.value)):
+    if sign == ":" and (begin := _BLOCK_BEGIN.match(text, named.value)):
+        if _REFERENCE.match(text, begin.end()):
+            return None  # before all of it is read
+        block = _BLOCK.match(text, named.value)
+        assert block is not None
         return block.start(1), block.end()
     if sign in (":", "=") and (items := _LIST.match(text, named.value)):
         return items.span(1) if items[1] else (items.start(2), items.end())
     if quoted := _QUOTED.match(text, named.value):
         span = quoted.span(next(form for form in _FORMS if quoted[form] is not None))
         return span if span[0] < span[1] else None
+    if text[named.value : named.value + 1] in (*"{<([", *("-|" if named.flag else "")):
+        return None  # before the value is read: a line of flags without values would be read again for each
+    if _REFERENCE.match(text, named.value):
+        return None  # likewise, and nothing is masked that would not be read again
     bare = _bare(text, named, before).match(text, named.value)
     if bare is None:
         return None
     value = bare[0].rstrip()
-    if len(value) < _SHORTEST or value[0] in ("{<([-|" if named.flag else "{<(["):
+    if len(value) < _SHORTEST:
         return None
     return bare.start(), bare.start() + len(value)
 
