@@ -119,6 +119,8 @@ class Settings(BaseSettings):
     vllm_answer_seconds: Annotated[float, Field(gt=0)] = 10.0
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 2 * 1024 * 1024
+    #: How long an idle connection stays open: longer than a load balancer keeps its own, or requests race with the end.
+    keep_alive_seconds: Annotated[int, Field(ge=1)] = 75
     #: How long the head of a request may take to arrive, and then its body, however steadily it trickles.
     head_seconds: Annotated[float, Field(gt=0)] = 10.0
     body_seconds: Annotated[float, Field(gt=0)] = 10.0

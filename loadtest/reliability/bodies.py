@@ -36,6 +36,12 @@ def workflow_request(number: int, *, size: int = 2048, **rest: object) -> bytes:
         steps.append(_STEP.format(place=len(steps), number=number))
 
 
+def text_request(number: int, **rest: object) -> bytes:
+    """A short script, soon read."""
+    config = f"make -j4 target-{number} && ./run.sh --shard {number}"
+    return json.dumps({"kind": "text", "config": config, **rest}).encode()
+
+
 def reordered(body: bytes) -> bytes:
     """The same request with its keys in another order."""
     content: dict[str, object] = json.loads(body)

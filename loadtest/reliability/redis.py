@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 
 from loadtest.redis_server import RedisServer, redis_server
-from loadtest.reliability.bodies import workflow_request
+from loadtest.reliability.bodies import text_request
 from loadtest.reliability.client import Answers, client, stay_on
 from loadtest.reliability.results import Bound, save
 from loadtest.reliability.running import RunningService, running_service
 
-_PER_SECOND, _BEFORE, _DURING, _AFTER = 50.0, 10.0, 10.0, 10.0
+_PER_SECOND, _BEFORE, _DURING, _AFTER = 50.0, 20.0, 20.0, 10.0
 #: A fault is met within this; afterwards nobody should notice it.
 _FIRST_SECONDS = 1.0
 
@@ -51,8 +51,8 @@ def run() -> bool:
         }
     return save(
         "redis",
-        f"{_PER_SECOND:.0f} requests a second at random moments, half of them new, half asked before, no cache in the "
-        f"process and an engine without weights, so that what Redis does shows; {_BEFORE:.0f} s before the fault, "
+        f"{_PER_SECOND:.0f} requests a second at random moments, short scripts, half of them new, half asked "
+        f"before, no cache in the process and an engine without weights, so that what Redis does shows; {_BEFORE:.0f} s before the fault, "
         f"{_DURING:.0f} s of it, {_AFTER:.0f} s after it. The first second of a fault is counted apart.",
         bounds,
         more,
@@ -67,7 +67,7 @@ async def _under_load(
 ) -> tuple[Answers, tuple[float, float], float]:
     def body(number: int) -> bytes:
         shown = number if number % 2 else number % 40
-        return workflow_request(shown, targets=["runtime_seconds"], quantiles=[0.5])
+        return text_request(shown, targets=["runtime_seconds"], quantiles=[0.5])
 
     async with client(service.url) as asking:
         for number in range(60):  # warm
