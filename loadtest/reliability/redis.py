@@ -52,7 +52,8 @@ def run() -> bool:
     return save(
         "redis",
         f"{_PER_SECOND:.0f} requests a second at random moments, short scripts, half of them new, half asked "
-        f"before, no cache in the process and an engine without weights, so that what Redis does shows; {_BEFORE:.0f} s before the fault, "
+        "before, no cache in the process and an engine without weights, so that what Redis does shows; "
+        f"{_BEFORE:.0f} s before the fault, "
         f"{_DURING:.0f} s of it, {_AFTER:.0f} s after it. The first second of a fault is counted apart.",
         bounds,
         more,
