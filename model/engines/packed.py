@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.functional import embedding, gelu, linear, scaled_dot_product_attention, silu
+from torch.nn.functional import embedding, gelu, linear, pad, scaled_dot_product_attention, silu
 from transformers import PreTrainedModel
 
 from model.decoder import layers_of, number_logits
@@ -111,6 +111,7 @@ class PackedDecoder:
         )
         self._rotations: dict[str | None, tuple[torch.Tensor, torch.Tensor]] = {}
         self._turn(config.max_position_embeddings)
+        self._rounding = self.dtype is torch.bfloat16 and self.device.type == "cpu"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -158,7 +159,11 @@ class PackedDecoder:
         if kept.width > self._turned:  # longer than it was trained for, but nothing to break over
             self._turn(2 * kept.width)
         queries, rows = mask.shape[0], mask.shape[2]
-        prompts = len(tokens) - queries * rows
+        prompts, tails = len(tokens) - queries * rows, queries * rows
+        # The last layer goes on with the tails, padded; before it stands the whole, padded.
+        kept_rows = self._padded(tails)
+        tokens = pad(tokens, (0, self._padded(prompts + kept_rows) - len(tokens)))
+        positions = pad(positions, (0, len(tokens) - len(positions)))
         states = embedding(tokens, self._embedding)
         if self._embedding_scale is not None:
             states = states * self._embedding_scale
@@ -168,21 +173,30 @@ class PackedDecoder:
             if spans:
                 kept.keys.append(self._kept(keys, spans, kept))
                 kept.values.append(self._kept(values, spans, kept))
-            seen_keys = self._with_rows(kept.keys[number], keys[prompts:], rows, kept)
-            seen_values = self._with_rows(kept.values[number], values[prompts:], rows, kept)
-            behind = _split(read[prompts:], 0, (queries, rows))
+            after = slice(prompts, prompts + tails)
+            seen_keys = self._with_rows(kept.keys[number], keys[after], rows, kept)
+            seen_values = self._with_rows(kept.values[number], values[after], rows, kept)
+            behind = _split(read[after], 0, (queries, rows))
             seen = [self._attend(behind, seen_keys, seen_values, mask).flatten(0, 1)]
             if number == len(self._layers) - 1:
-                states = states[prompts:]
+                states = states[prompts : prompts + kept_rows]
             else:
                 inside = [
                     self._attend(read[None, first:end], keys[None, first:end], values[None, first:end])[0]
                     for first, end in spans
                 ]
                 seen = [*inside, *seen]
-            states = self._onward(layer, states, torch.cat(seen).flatten(1))
+            read_by_all = torch.cat(seen).flatten(1)
+            missing = len(states) - len(read_by_all)
+            states = self._onward(
+                layer, states, pad(read_by_all, (0, 0, 0, missing)) if missing else read_by_all
+            )
         kept.rows += rows
-        return _split(self._norm(states), 0, (queries, rows))
+        return _split(self._norm(states[:tails]), 0, (queries, rows))
+
+    def _padded(self, rows: int) -> int:
+        """How many rows to compute for so many."""
+        return rounded(rows) if self._rounding else rows
 
     def _kept(self, states: torch.Tensor, spans: Sequence[tuple[int, int]], kept: Sequences) -> torch.Tensor:
         """A buffer [Q, width of `kept`, key heads, head width] that starts with the prompts' keys or values."""
@@ -319,6 +333,16 @@ def _rotated(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torc
 def _split(states: torch.Tensor, dimension: int, sizes: tuple[int, int]) -> torch.Tensor:
     found: torch.Tensor = states.unflatten(dimension, sizes)  # type: ignore[no-untyped-call]
     return found
+
+
+def rounded(rows: int) -> int:
+    """Rows up to the next of few sizes: a thirtieth more at most, beyond the first thousand.
+
+    For bf16 on a CPU oneDNN compiles a kernel for each number of rows that it meets: five times as slow as one that is
+    there, and half a megabyte each (docs/decisions.md).
+    """
+    step = 32 if rows <= 1024 else 128 if rows <= 4096 else 512
+    return -(-rows // step) * step
 
 
 def _spans(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
