@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from app.metrics import Metrics
 from app.timings import Timings, current
-from model.errors import Overloaded
+from model.errors import JobcastError, Overloaded
 
 #: Older answers count less by e in this time.
 _MEMORY_SECONDS = 3.0
@@ -67,6 +67,9 @@ class Admission:
         try:
             yield ticket
             done = True
+        except JobcastError as error:  # what is told to be wrong was dealt with; what was late was not
+            done = error.status < 500 and not isinstance(error, Overloaded)
+            raise
         finally:
             self._leave(caller, request, ticket, done)
 

@@ -18,6 +18,8 @@ from model import jobs
 from model.checkpoint import Checkpoint as StoredCheckpoint
 from model.engines.base import Engine, Query
 
+#: By whether the engine's arithmetic runs on other threads or machines, where nobody sees whether it moves.
+_STALL_SECONDS = {False: 0.75, True: 5.0}
 #: With more cores vLLM's core is better off in a process of its own.
 _FEW_CORES = 4
 
@@ -80,7 +82,7 @@ def _batcher(
         build_engine,
         metrics,
         service_time,
-        stall_seconds=settings.engine_stall_seconds,
+        stall_seconds=settings.engine_stall_seconds or _STALL_SECONDS[settings.engine.startswith("vllm")],
         attempts=settings.engine_attempts,
         warm_up=[[Query((1,) * tokens, targets, DEFAULT_QUANTILES)] * prompts for prompts, tokens in sizes],
     )

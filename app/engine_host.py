@@ -9,6 +9,7 @@ Giving up ends the process with an error: whatever started it starts a fresh one
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import structlog
 
 from app.engine_threads import EngineThreads
 from app.metrics import Loss, Metrics
+from app.priority import processor_seconds
 from app.service_time import ServiceTime
 from model.engines.base import Engine, Forecast, Query
 from model.errors import EngineUnavailable, JobcastError
@@ -26,8 +28,12 @@ log = structlog.get_logger()
 #: Calls of the engine at a time, whatever it would take.
 _MOST_CALLS = 16
 _LOOK_SECONDS = 0.1
-#: A call hangs when it takes so many times what it should; `stall_seconds` at least.
+#: A call hangs when it has stood still for so many times what it should take; `stall_seconds` at least.
 _STALL_FACTOR = 8.0
+#: One whose thread computes is slow, not hung (the machine is shared, its batch large), but not for ever.
+_COMPUTING_SECONDS, _COMPUTING_FACTOR = 30.0, 80.0
+#: The share of a processor that counts as computing; what wakes to look around takes less.
+_COMPUTING_SHARE = 0.02
 #: An engine that is not well may recover by itself (servers elsewhere come back) for so long.
 _UNWELL_SECONDS = 2.0
 _FAILURES_IN_A_ROW = 3
@@ -42,7 +48,11 @@ class _Call:
 
     tokens: int
     started: float
-    future: "asyncio.Future[list[Forecast]]"
+    future: "asyncio.Future[list[Forecast]] | None" = None
+    #: The thread that it runs on, the processor time it was seen to have used, and when it last used some.
+    thread: int | None = None
+    used: float = 0.0
+    moved: float = 0.0
 
 
 @dataclass(eq=False)
@@ -115,9 +125,13 @@ class EngineHost:
         if running is None:
             raise EngineUnavailable("the engine is not available")
         tokens = sum(len(query.prompt) for query in queries)
-        call = _Call(
-            tokens, time.perf_counter(), running.threads.run(lambda: running.engine.predict(queries))
-        )
+        call = _Call(tokens, time.perf_counter())
+
+        def work() -> list[Forecast]:
+            call.thread = threading.get_native_id()
+            return running.engine.predict(queries)
+
+        call.future = running.threads.run(work)
         self._calls.add(call)
         try:
             forecasts = await call.future
@@ -216,10 +230,11 @@ class EngineHost:
             if late > _LOOK_SECONDS:  # this process stood still, the engine with it: no fault of a call
                 for call in self._calls:
                     call.started += late
+                    call.moved += late
             running = self._running
             if running is None:
                 continue
-            if any(now - call.started > self._patience(call) for call in self._calls):
+            if any(self._hangs(call, now, now - before) for call in self._calls):
                 self._lose(running, "hung")
             elif self._well(running):
                 running.unwell_since = None
@@ -229,8 +244,17 @@ class EngineHost:
             elif now - running.unwell_since > _UNWELL_SECONDS:
                 self._lose(running, "died")
 
-    def _patience(self, call: _Call) -> float:
-        return max(self._stall_seconds, _STALL_FACTOR * self._service_time.seconds(call.tokens))
+    def _hangs(self, call: _Call, now: float, passed: float) -> bool:
+        used = processor_seconds(call.thread) if call.thread is not None else None
+        if used is not None:
+            if call.used and used - call.used > _COMPUTING_SHARE * passed:
+                call.moved = now
+            call.used = used
+        expected = self._service_time.seconds(call.tokens)
+        still = now - max(call.started, call.moved)
+        return still > max(self._stall_seconds, _STALL_FACTOR * expected) or (
+            now - call.started > max(_COMPUTING_SECONDS, _COMPUTING_FACTOR * expected)
+        )
 
     @staticmethod
     def _well(running: _Running) -> bool:
@@ -256,7 +280,7 @@ class EngineHost:
 
     def _fail_calls(self, message: str) -> None:
         for call in self._calls:
-            if not call.future.done():
+            if call.future is not None and not call.future.done():
                 call.future.set_exception(EngineUnavailable(message))
 
 

@@ -101,8 +101,9 @@ class Settings(BaseSettings):
     engine: Literal["torch", "vllm", "vllm-server", "fake"] = "torch"
     #: Threads of the engine's own arithmetic; None leaves the choice to the engine.
     engine_threads: Annotated[int | None, Field(ge=1)] = None
-    #: An engine call hangs when it takes eight times what it should, and longer than this: the engine is replaced.
-    engine_stall_seconds: Annotated[float, Field(gt=0)] = 0.75
+    #: An engine call hangs when it stands still for eight times what it should take, and longer than this: then the
+    #: engine is replaced. None: 0.75, or 5 where vLLM computes elsewhere.
+    engine_stall_seconds: Annotated[float | None, Field(gt=0)] = None
     #: Lost or not started so many times in a row, the engine is given up, and the process ends.
     engine_attempts: Annotated[int, Field(ge=1)] = 5
 

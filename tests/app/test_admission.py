@@ -9,7 +9,7 @@ import pytest
 from app.admission import Admission
 from app.metrics import Metrics
 from app.timings import begin
-from model.errors import Overloaded
+from model.errors import InvalidConfig, Overloaded
 
 
 class Clock:
@@ -127,3 +127,13 @@ def test_a_batch_waits_for_all_of_itself(clock: Clock) -> None:
         for place in range(4):
             assert admission.expected_wait("a", 500) == pytest.approx(0.5 * place, rel=0.01)
             stack.enter_context(admission.ticket("a", 500, clock.now + 60))
+
+
+def test_what_was_refused_as_wrong_was_dealt_with(clock: Clock) -> None:
+    admission = paced(clock, 1000)
+    for _ in range(20):
+        with pytest.raises(InvalidConfig), admission.ticket("a", 1000, clock.now + 10):
+            clock.now += 1.0
+            raise InvalidConfig("wrong")
+    with admission.ticket("a", 1000, clock.now + 10):
+        assert admission.expected_wait("a", 1000) == pytest.approx(1.0, rel=0.05)

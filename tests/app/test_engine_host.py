@@ -165,6 +165,21 @@ async def test_an_engine_that_never_starts_is_given_up() -> None:
     await batcher.close(0)
 
 
+async def test_a_call_whose_thread_computes_is_slow_and_not_hung() -> None:
+    class Busy(WatchedEngine):
+        def predict(self, queries: Sequence[Query]) -> list[Forecast]:
+            until = time.perf_counter() + 1.2
+            while time.perf_counter() < until:
+                sum(range(1000))
+            return super().predict(queries)
+
+    metrics = Metrics()
+    batcher = await served(Series(Busy()), metrics, stall_seconds=0.3)
+    assert await forecast(batcher, 1)
+    assert losses(metrics, "hung") == 0
+    await batcher.close(1)
+
+
 async def test_a_slow_call_is_no_hang_where_calls_are_known_to_be_slow(engine: WatchedEngine) -> None:
     metrics = Metrics()
     batcher = await served(Series(engine), metrics, stall_seconds=0.05)
