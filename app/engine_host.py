@@ -37,6 +37,8 @@ _COMPUTING_SHARE = 0.02
 #: An engine that is not well may recover by itself (servers elsewhere come back) for so long.
 _UNWELL_SECONDS = 2.0
 _FAILURES_IN_A_ROW = 3
+#: A fresh engine waits at most so long for the lost one's close.
+_CLOSING_SECONDS = 2.0
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.1, 10.0
 #: Up for so long, an engine's earlier losses are forgotten.
 _STEADY_SECONDS = 60.0
@@ -90,6 +92,8 @@ class EngineHost:
         self._running: _Running | None = None
         self._calls: set[_Call] = set()
         self._lost = 0
+        #: The close of the engine that was lost last.
+        self._closing: asyncio.Future[None] | None = None
         self._first_start = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -187,6 +191,8 @@ class EngineHost:
             pause = min(2 * pause, _LAST_PAUSE_SECONDS)
 
     async def _start(self) -> bool:
+        if self._closing is not None:  # what two engines of a process share, the last to close takes along
+            await asyncio.wait({self._closing}, timeout=_CLOSING_SECONDS)
         threads = EngineThreads(_MOST_CALLS)
         begin = time.perf_counter()
         try:
@@ -273,7 +279,8 @@ class EngineHost:
         self._metrics.engine_lost(loss)
         self._running = None
         # Whether it still can or not: what it holds is given back where that is possible.
-        running.threads.run(running.engine.close).add_done_callback(_dropped)
+        self._closing = running.threads.run(running.engine.close)
+        self._closing.add_done_callback(_dropped)
         running.threads.close()
         self._fail_calls("the engine was lost")
         self.on_loss()
