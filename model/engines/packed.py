@@ -22,6 +22,8 @@ from model.errors import CheckpointError
 #: Model types whose layers are known to be what `_Layer` computes (tests/model/test_finetune.py).
 SUPPORTED = ("qwen3", "llama", "gemma3_text")
 _GEMMA = "gemma3_text"
+#: Rows of one product in bf16 on a CPU.
+_BLOCK = 1024
 #: Rotations that depend on nothing but the position.
 _STATIC_ROTATIONS = ("default", "linear", "llama3", "yarn")
 
@@ -218,7 +220,7 @@ class PackedDecoder:
         self, layer: _Layer, states: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries [N, heads, width], keys and values [N, key heads, width]; the first two rotated."""
-        together = _split(linear(states, layer.qkv, layer.qkv_bias), 1, (-1, self._width))
+        together = _split(_product(states, layer.qkv, layer.qkv_bias), 1, (-1, self._width))
         turned, values = together.tensor_split([self._heads + self._key_heads], dim=1)
         if layer.of_heads is not None:
             turned = layer.of_heads(turned)
@@ -247,11 +249,11 @@ class PackedDecoder:
 
     def _onward(self, layer: _Layer, states: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         """From what attention saw [N, heads * width] to the layer's end."""
-        added = linear(seen, layer.out, layer.out_bias)
+        added = _product(seen, layer.out, layer.out_bias)
         states = states + (added if layer.after_attention is None else layer.after_attention(added))
-        gate, up = linear(layer.before_mlp(states), layer.gate_up, layer.gate_up_bias).chunk(2, dim=1)
+        gate, up = _product(layer.before_mlp(states), layer.gate_up, layer.gate_up_bias).chunk(2, dim=1)
         inner = gelu(gate, approximate="tanh") if self._gemma else silu(gate)
-        added = linear(inner.mul_(up), layer.down, layer.down_bias)
+        added = _product(inner.mul_(up), layer.down, layer.down_bias)
         return states + (added if layer.after_mlp is None else layer.after_mlp(added))
 
     def _layer(self, layer: torch.nn.Module) -> _Layer:
@@ -336,13 +338,20 @@ def _split(states: torch.Tensor, dimension: int, sizes: tuple[int, int]) -> torc
 
 
 def rounded(rows: int) -> int:
-    """Rows up to the next of few sizes: a thirtieth more at most, beyond the first thousand.
+    """Rows up to the next of few sizes, of which blocks of `_BLOCK` rows make 32.
 
     For bf16 on a CPU oneDNN compiles a kernel for each number of rows that it meets: five times as slow as one that is
     there, and half a megabyte each (docs/decisions.md).
     """
-    step = 32 if rows <= 1024 else 128 if rows <= 4096 else 512
+    step = 32 if rows <= _BLOCK else 128
     return -(-rows // step) * step
+
+
+def _product(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """`linear`, in blocks of rows: of the kernels that `rounded` tells of there are as many as sizes of a block."""
+    if len(states) <= _BLOCK or states.dtype is not torch.bfloat16 or states.device.type != "cpu":
+        return linear(states, weight, bias)
+    return torch.cat([linear(block, weight, bias) for block in states.split(_BLOCK)])  # type: ignore[no-untyped-call]
 
 
 def _spans(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:

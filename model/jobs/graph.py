@@ -1,0 +1,225 @@
+"""What the structure of a job says: the shape of its body's tree, and the graph of the jobs inside it.
+
+A text model sees both only implicitly; here they are written out as numbers, for the experts and for the tabular
+baselines. Every walk is linear in the size of the body: it may be anyone's.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import prod
+
+from model.jobs.job import Job, Value
+from model.jobs.time_limit import check_time
+
+#: Where a Buildkite step names those it waits for, and where a GitHub Actions job does.
+_WAITS = ("needs", "depends_on")
+#: More of a matrix say nothing more, and their product has no end.
+_MOST_COMBINATIONS = 1e9
+
+
+def graph_features(job: Job) -> dict[str, float]:
+    """Name -> number; a name that does not apply to the job is left out."""
+    found = _tree(job.body) | _repeated_numbers(job.body)
+    found["needs"] = float(len(job.needs))
+    for key in ("parents", "children"):  # of WfCommons: task name -> how many of it
+        if isinstance(around := job.body.get(key), Mapping):
+            counts = [float(n) for n in around.values() if isinstance(n, int | float)]
+            found |= {
+                f"distinct {key}": float(len(around)),
+                f"largest share of {key}": max(counts, default=0.0),
+            }
+    if jobs := jobs_of(job):
+        found |= _graph(jobs)
+    return found
+
+
+def jobs_of(job: Job) -> Mapping[str, Mapping[str, Value]]:
+    """The jobs or steps inside a workflow's body, by the name that others wait for; empty for a single job."""
+    inside = _mappings(job.body.get("jobs"))
+    pipeline = job.body.get("pipeline")
+    if isinstance(pipeline, Mapping):
+        steps = flat_steps(pipeline.get("steps"))
+        inside = {str(step.get("key", f"step {place}")): step for place, step in enumerate(steps)}
+    return inside
+
+
+def flat_steps(steps: Value) -> Iterator[Mapping[str, Value]]:
+    """Buildkite's steps, those inside groups included."""
+    if isinstance(steps, Sequence) and not isinstance(steps, str):
+        for step in steps:
+            if isinstance(step, Mapping):
+                if "group" in step:
+                    yield from flat_steps(step.get("steps"))
+                else:
+                    yield step
+
+
+def longest_chain(
+    jobs: Mapping[str, Mapping[str, Value]], weight: Callable[[Mapping[str, Value]], float]
+) -> float:
+    """The largest sum of weights along jobs that wait for each other; called workflows count inside theirs.
+
+    Jobs that wait for each other in a circle count for themselves alone.
+    """
+    needed = _edges(jobs)
+    waiting = {name: len(names) for name, names in needed.items()}
+    followers: dict[str, list[str]] = {name: [] for name in jobs}
+    for name, names in needed.items():
+        for before in names:
+            followers[before].append(name)
+    own = {
+        name: longest_chain(called, weight) if (called := _called(job)) else weight(job)
+        for name, job in jobs.items()
+    }
+    until = dict(own)
+    free = [name for name, count in waiting.items() if not count]
+    while free:
+        name = free.pop()
+        check_time()
+        for follower in followers[name]:
+            until[follower] = max(until[follower], until[name] + own[follower])
+            waiting[follower] -= 1
+            if not waiting[follower]:
+                free.append(follower)
+    return max(until.values(), default=0.0)
+
+
+def _edges(jobs: Mapping[str, Mapping[str, Value]]) -> dict[str, list[str]]:
+    """Each job with the jobs of the same workflow that it waits for, each once."""
+    return {name: [n for n in dict.fromkeys(_needed(job)) if n in jobs] for name, job in jobs.items()}
+
+
+def _graph(jobs: Mapping[str, Mapping[str, Value]]) -> dict[str, float]:
+    everything = list(_all_jobs(jobs))
+    needed = _edges(jobs)
+    fan_in = [len(names) for names in needed.values()]
+    waited_for = Counter(name for names in needed.values() for name in names)
+    steps = [_steps(job) for job in everything]
+    combinations = [_combinations(job) for job in everything]
+    commands = [str(step["run"]) for found in steps for step in found if "run" in step]
+    return {
+        "jobs": len(everything),
+        "edges": sum(fan_in),
+        "largest fan-in": max(fan_in),
+        "largest fan-out": max(waited_for.values(), default=0),
+        "first jobs": fan_in.count(0),
+        "last jobs": len(jobs) - len(waited_for),
+        "longest chain of jobs": longest_chain(jobs, lambda _: 1.0),
+        "longest chain of steps": longest_chain(jobs, lambda job: float(len(_steps(job)))),
+        "steps": sum(map(len, steps)),
+        "most steps of a job": max(map(len, steps), default=0),
+        "matrix combinations": sum(combinations),
+        "largest matrix": max(combinations, default=1.0),
+        "matrix axes": sum(len(_matrix(job)) for job in everything),
+        "jobs after the matrix": sum(max(n, 1.0) for n in combinations),
+        "actions used": sum("uses" in step for found in steps for step in found),
+        "command lines": sum(command.count("\n") + 1 for command in commands),
+        "command characters": sum(map(len, commands)),
+    }
+
+
+def _needed(job: Mapping[str, Value]) -> list[str]:
+    for key in _WAITS:
+        needed = job.get(key)
+        if isinstance(needed, str):
+            return [needed]
+        if isinstance(needed, Sequence):
+            return [str(name) for name in needed]
+    return []
+
+
+def _all_jobs(jobs: Mapping[str, Mapping[str, Value]]) -> Iterator[Mapping[str, Value]]:
+    for job in jobs.values():
+        if called := _called(job):
+            yield from _all_jobs(called)
+        else:
+            yield job
+
+
+def _called(job: Mapping[str, Value]) -> Mapping[str, Mapping[str, Value]]:
+    called = job.get("called")
+    return _mappings(called.get("jobs")) if isinstance(called, Mapping) else {}
+
+
+def _mappings(value: Value) -> Mapping[str, Mapping[str, Value]]:
+    if not isinstance(value, Mapping):
+        return {}
+    return {name: inner for name, inner in value.items() if isinstance(inner, Mapping)}
+
+
+def _steps(job: Mapping[str, Value]) -> list[Mapping[str, Value]]:
+    steps = job.get("steps")
+    if isinstance(steps, Sequence) and not isinstance(steps, str):
+        return [step for step in steps if isinstance(step, Mapping)]
+    return []
+
+
+def _matrix(job: Mapping[str, Value]) -> list[int]:
+    """Lengths of the matrix's axes."""
+    strategy = job.get("strategy")
+    matrix = strategy.get("matrix") if isinstance(strategy, Mapping) else None
+    axes = matrix.items() if isinstance(matrix, Mapping) else ()
+    return [
+        len(values)
+        for axis, values in axes
+        if axis not in ("include", "exclude") and isinstance(values, Sequence) and not isinstance(values, str)
+    ]
+
+
+def _combinations(job: Mapping[str, Value]) -> float:
+    strategy = job.get("strategy")
+    written = strategy.get("combinations") if isinstance(strategy, Mapping) else None
+    if isinstance(written, int | float):
+        return float(min(written, _MOST_COMBINATIONS))
+    if isinstance(written, str) and written.isdecimal():
+        return min(float(written), _MOST_COMBINATIONS)
+    return min(prod(map(float, _matrix(job))), _MOST_COMBINATIONS)
+
+
+def _leaves(value: Value, depth: int, key: str) -> Iterator[tuple[int, str, str]]:
+    """(depth, nearest key, text) of every leaf."""
+    check_time()
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _leaves(inner, depth + 1, name)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for inner in value:
+            yield from _leaves(inner, depth + 1, key)
+    elif value is not None:
+        yield depth, key, str(value)
+
+
+def _tree(body: Mapping[str, Value]) -> dict[str, float]:
+    inside = {name: list(_leaves(value, 1, name)) for name, value in body.items()}
+    leaves = [leaf for found in inside.values() for leaf in found]
+    depths = [depth for depth, _, _ in leaves] or [0]
+    found = {
+        "leaves": float(len(leaves)),
+        "depth": float(max(depths)),
+        "mean depth": sum(depths) / len(depths),
+        "keys": float(len({key for _, key, _ in leaves})),
+        "characters": float(sum(len(text) for _, _, text in leaves)),
+        "lines": float(sum(text.count("\n") + 1 for _, _, text in leaves)),
+        "longest leaf": float(max((len(text) for _, _, text in leaves), default=0)),
+    }
+    for name, own in inside.items():
+        found[f"leaves of {name}"] = float(len(own))
+        found[f"words of {name}"] = float(sum(len(text.split()) for _, _, text in own))
+    return found
+
+
+def _repeated_numbers(body: Mapping[str, Value]) -> dict[str, float]:
+    """Sum and maximum of the numbers that stand behind one key more than once, as sizes of inputs do."""
+    numbers: dict[str, list[float]] = {}
+    for _, key, text in _leaves(body, 0, ""):
+        try:
+            value = float(text)
+        except ValueError:
+            continue
+        if abs(value) < 1e18:  # neither infinity nor NaN nor a hash of digits
+            numbers.setdefault(key, []).append(value)
+    found: dict[str, float] = {}
+    for key, values in numbers.items():
+        if len(values) > 1:
+            found |= {f"sum of {key}": sum(values), f"largest {key}": max(values)}
+    return found
