@@ -2,7 +2,7 @@
 
 canonical text -> TF-IDF of words and word pairs -> truncated SVD
 canonical text -> the numbers behind its most frequent keys; the short values of its most frequent keys
-job            -> its graph and tree (`graph_features`)
+job            -> its graph and tree (`model.jobs.graph`)
 record         -> group, stage, key of the recurring job
 history        -> last value, median of the last three, how many, age, same configuration
 """
@@ -18,9 +18,9 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from model.evaluation.baselines import past_values, stage_of
-from model.evaluation.graph_features import graph_features
 from model.evaluation.metrics import FloatArray, ln_values
 from model.evaluation.text_values import labels_of, numbers_of
+from model.jobs.graph import graph_features
 from model.jobs.job import Job, Outcome
 from model.training.corpus import Record
 

@@ -7,7 +7,7 @@ is found here: the limits along the longest chain of its jobs, and the limit of 
 import re
 from collections.abc import Mapping
 
-from model.evaluation.graph_features import flat_steps, jobs_of, longest_chain
+from model.jobs.graph import flat_steps, jobs_of, longest_chain
 from model.jobs.job import Job, Value
 
 RUNTIME = "runtime_seconds"

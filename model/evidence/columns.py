@@ -18,7 +18,7 @@ from model.evidence.words import Words, joined, weighed
 #: Joint keys of a job, from coarse to fine.
 LEVELS = 6
 
-_MOST_NUMBERS = 160
+_MOST_NUMBERS = 240
 #: A word that fewer jobs have says nothing of others.
 _FEWEST_WORDS = 2
 _MOST_STRINGS = 24

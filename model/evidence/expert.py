@@ -30,10 +30,11 @@ from model.jobs.job import Job, Scope
 
 #: What answers from words, numbers and categories alone; the trees behind them may read it.
 FIRST = ("linear", "plain", "neighbours")
-#: The trees: on numbers and categories; these and the meaning of the words; on what `plain` leaves; with what the first
-#: said; on everything.
-GROWN = ("categories", "worded", "residual", "stacked", "general")
-MEMBERS = (*FIRST, *GROWN)
+#: The trees: on numbers and the meaning of the words, which a new group has too; on numbers and categories; on all
+#: three; on what `plain` leaves; with what the first said; on everything.
+GROWN = ("bare", "categories", "worded", "residual", "stacked", "general")
+#: Last the median of past jobs: of a job unlike all others nothing more may be known.
+MEMBERS = (*FIRST, *GROWN, "median")
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,14 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Basis:
-    """What reads the facts of a dialect, and answers first."""
+    """What reads the facts of a dialect, and answers first. medians: [targets] of past jobs in ln, NaN: none."""
 
     columns: Columns
     categories: Categories
     linear: Linear
     plain: Linear
     neighbours: Neighbours | None
+    medians: NDArray[np.float64]
 
     def first(
         self, words: Words, numbers: NDArray[np.float32], codes: NDArray[np.float32]
@@ -85,7 +87,7 @@ class Expert:
         first = self.basis.first(words, values[:, : len(columns.numbers)], codes)
         row = np.concatenate([part[0] for part in (values, encoded, codes, told(first))])
         grown = self.trees.predict(row, len(GROWN) * targets).reshape(len(GROWN), targets)
-        answers = members(first, grown.T[None])
+        answers = members(first, grown.T[None], self.basis.medians)
         familiarity = familiarity_of(met)
         return self.mix(answers, familiarity, self.strangeness(met))[0], int(familiarity[0])
 
@@ -107,11 +109,14 @@ def told(first: NDArray[np.float64]) -> NDArray[np.float32]:
     return first.reshape(len(first), -1).astype(np.float32)
 
 
-def members(first: NDArray[np.float64], grown: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[n, targets, FIRST] and what trees add up to [n, targets, GROWN] -> answers [n, targets, MEMBERS]."""
+def members(
+    first: NDArray[np.float64], grown: NDArray[np.float64], medians: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What the first say [n, targets, FIRST], trees [n, targets, GROWN], medians [targets] -> [n, targets, MEMBERS]."""
     grown = grown.copy()
     grown[..., GROWN.index("residual")] += first[..., FIRST.index("plain")]
-    return np.concatenate([first, grown], axis=2)
+    constant = np.broadcast_to(medians[:, None], (len(first), len(medians), 1))
+    return np.concatenate([first, grown, constant], axis=2)
 
 
 def field_of(kind: str, scope: Scope) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from model.jobs.graph import graph_features
 from model.jobs.job import Job, Value
 from model.jobs.time_limit import check_time
 from model.text import masked_content
@@ -46,7 +47,8 @@ def facts_of(job: Job) -> Facts:
     """The facts of a job, without its history.
 
     A list of numbers becomes its sum (`path+`), its largest (`path^`) and its length (`path*`). Numbers inside
-    of short strings are kept by place (`path#0`), those of long ones by the word before them (`~word`).
+    of short strings are kept by place (`path#0`; of a list's strings those of the first that has any), those of long
+    strings and of lists by the word before them (`~word`). What the structure says is behind `graph: `.
     """
     numbers: dict[str, float] = {}
     strings: dict[str, str] = {}
@@ -74,6 +76,9 @@ def facts_of(job: Job) -> Facts:
     numbers["(leaves)"] = leaves
     numbers["(characters)"] = sum(map(len, strings.values()))
     numbers["(lines)"] = sum(text.count("\n") for text in strings.values())
+    for name, value in graph_features(job).items():
+        if abs(value) <= _LARGEST:
+            numbers[f"graph: {name}"] = value
     return Facts(numbers, strings, _bucketed(words))
 
 
@@ -90,6 +95,9 @@ def without_digits(text: str) -> str:
 def _leaves(value: Value, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
+            # What the jobs of a workflow are called is its author's choice: they are read like a list.
+            if key == "jobs" and isinstance(inner, Mapping):
+                inner = tuple(inner.values())
             yield from _leaves(inner, f"{path}.{key}"[-_LONGEST_PATH:] if path else key)
     elif isinstance(value, str):
         yield path, value
@@ -111,11 +119,11 @@ def _usable(text: str) -> float | None:
 
 
 def _inside(path: str, text: str) -> Iterator[tuple[str, float]]:
-    if len(text) < _SHORT and "[]" not in path:
+    if len(text) < _SHORT:
         for place, match in zip(range(_MOST_PLACED), _NUMBER.finditer(text), strict=False):
             if (value := _usable(match.group())) is not None:
                 yield f"{path}#{place}", value
-    else:
+    if len(text) >= _SHORT or "[]" in path:
         keyed = _KEYED_NUMBER.finditer(text[:_MOST_CHARACTERS])
         for _, match in zip(range(_MOST_KEYED), keyed, strict=False):
             if (value := _usable(match[2])) is not None:

@@ -59,8 +59,8 @@ def fit_weights(
 ) -> NDArray[np.float32]:
     """[LEVELS + 1, targets, members] of the least mean abs ln error; zero for a target that was never measured.
 
-    answers: [n, targets, members]; truth: [n, targets]; weight: [n] of a job. Found by adding one member after the
-    other, the same one as often as it helps: few enough choices not to fit noise.
+    answers: [n, targets, members]; truth: [n, targets]; weight: [n, targets] of a job. Found by adding one member after
+    the other, the same one as often as it helps: few enough choices not to fit noise.
     """
     targets, members = answers.shape[1:]
     found = np.zeros((LEVELS + 1, targets, members), dtype=np.float32)
@@ -69,7 +69,7 @@ def fit_weights(
         if not usable.any():
             continue
         own, said = truth[usable, target], answers[usable, target]
-        met, heavy = familiarity[usable], weight[usable]
+        met, heavy = familiarity[usable], weight[usable, target]
         usual = _greedy(said, own, heavy)
         for level in range(LEVELS + 1):
             inside = met == level

@@ -93,6 +93,7 @@ def _put_expert(arrays: Arrays, place: str, expert: Expert) -> dict[str, Any]:
         "neighbours": basis.neighbours is not None,
         "targets_of_history": sorted(expert.by_history),
     }
+    arrays[f"{place}/medians"] = basis.medians
     arrays[f"{place}/categories"] = np.concatenate([np.empty(0, np.uint32), *basis.categories.keys])
     for part in ("keys", "means", "counts"):
         arrays[f"{place}/encodings/{part}"] = np.concatenate([getattr(t, part) for t in tables])
@@ -143,7 +144,9 @@ def _expert(
     strangeness = _take(stored, f"{place}/strangeness", Strangeness)
     _require(strangeness.weights.shape == (len(tables) + 1,), "strangeness of other keys")
     trees = _take(stored, f"{place}/trees", Trees).checked(width, targets * len(GROWN))
-    basis = Basis(columns, categories, linear, plain, neighbours)
+    medians = stored[f"{place}/medians"]
+    _require(medians.shape == (targets,), "medians of other targets")
+    basis = Basis(columns, categories, linear, plain, neighbours, medians)
     return Expert(basis, encodings, trees, strangeness, mix, by_history)
 
 

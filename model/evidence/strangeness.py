@@ -22,10 +22,13 @@ class Strangeness:
         return np.asarray(1.0 / (1.0 + np.exp(-odds)))
 
 
-def fit_strangeness(known: NDArray[np.bool_], new: NDArray[np.bool_]) -> Strangeness:
+def fit_strangeness(
+    known: NDArray[np.bool_], new: NDArray[np.bool_], *, columns: int | None = None
+) -> Strangeness:
     """From the keys met by jobs of known groups and by those of new ones, [jobs, columns] each; both as likely.
 
-    Without jobs of new groups every group counts as known.
+    Without jobs of new groups every group counts as known. columns: of the jobs to come, where these jobs tell of the
+    last ones only.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -34,4 +37,5 @@ def fit_strangeness(known: NDArray[np.bool_], new: NDArray[np.bool_]) -> Strange
     met = np.concatenate([known, new])
     owner = np.repeat([0, 1], [len(known), len(new)])
     model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=500).fit(met, owner)
-    return Strangeness(np.concatenate([model.coef_[0], model.intercept_]).astype(np.float32))
+    untold = np.zeros((columns or met.shape[1]) - met.shape[1])
+    return Strangeness(np.concatenate([untold, model.coef_[0], model.intercept_]).astype(np.float32))

@@ -9,10 +9,12 @@ and the number of bundles drawn before: resuming skips them.
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import torch
 
+from model.numbers import NumberCode
 from model.prompt import PromptEncoder
 from model.training.corpus import source_weights
 from model.training.examples import Example, Tokens, Told
@@ -32,12 +34,23 @@ class Mixture:
     history_share: float = 0.5
     #: Share of the records whose targets are also answered one after another, each given those before it.
     joint_share: float = 0.25
-    #: Loss weight of each position of the number code; the last digits are mostly noise.
-    position_weights: tuple[float, ...] = (1.0, 1.0, 0.8, 0.4)
+    #: Loss weight of each digit of a mantissa, the last for all that follow: the last digits are mostly noise.
+    #: A token of several digits has the mean of theirs, an exponent 1.
+    digit_weights: tuple[float, ...] = (1.0, 0.8, 0.4)
     #: Share of the prompts that carry evidence; the others keep the decoder able to answer from text and history.
     evidence_share: float = 0.85
     #: Share of those whose evidence comes from experts that do not know the job's group.
     unknown_share: float = 0.35
+
+
+def position_weights(code: NumberCode, digits: Sequence[float]) -> tuple[float, ...]:
+    """Loss weight of each token of a number."""
+    each = [digits[min(place, len(digits) - 1)] for place in range(code.digits)]
+    starts = accumulate(code.widths, initial=0)
+    mantissa = [
+        sum(each[start : start + width]) / width for start, width in zip(starts, code.widths, strict=False)
+    ]
+    return (*([1.0] * (code.length - len(mantissa))), *mantissa)
 
 
 class Bundles:
@@ -47,6 +60,7 @@ class Bundles:
         self, examples: Sequence[Example], encoder: PromptEncoder, mixture: Mixture, seed: int
     ) -> None:
         self._encoder, self._mixture, self._seed = encoder, mixture, seed
+        self._weights = position_weights(encoder.code, mixture.digit_weights)
         by_source: defaultdict[str, list[Example]] = defaultdict(list)
         for example in examples:
             by_source[example.source].append(example)
@@ -125,7 +139,7 @@ class Bundles:
         self, example: Example, told: Told | None, random: np.random.Generator, *, with_history: bool
     ) -> Iterator[Path]:
         """Each target on a branch of its own, and sometimes behind the true values of others."""
-        weights = self._mixture.position_weights
+        weights = self._weights
         prompt = example.prompt(self._encoder, told, with_history=with_history)
         tails = example.tails(self._encoder, told)
         for tail in tails.values():

@@ -31,13 +31,16 @@ from model.evidence.neighbours import Neighbours, fit_neighbours
 from model.evidence.strangeness import Strangeness, fit_strangeness
 from model.evidence.trees import Fitted, Trees, from_lightgbm
 from model.evidence.words import Words
-from model.training.corpus import Histories, Record
+from model.training.corpus import Histories, Record, timestamp_of
 from model.training.files import write_whole
 from model.training.growing import FEWEST, EvidenceSettings, Layout, Places, Rows, Truth, added, grow
 from model.training.held_out import nothing_held_out
+from model.training.new_groups import NewGroups, drawn, evened
 
 #: Folds of works, and of groups where there are many of them.
 FOLDS = 3
+#: Runs of recurring jobs are held out in blocks of time, every third: later runs know nothing of their own days either.
+_BLOCKS = 6
 #: With fewer groups than that each fold holds one or a few: what remains should tell of the held-out ones about as much
 #: as all groups tell of a new one.
 _FEW_GROUPS, _MOST_FOLDS = 30, 8
@@ -111,20 +114,27 @@ class DialectFit:
         self.held_out.strange = strange & self._train
         self._with_neighbours = True
 
-    def run(self, stored: Path | None = None) -> Expert | None:
-        """Fit; fills `held_out`. None where there is too little to learn from.
+    def run(self, stored: Path | None = None) -> Fits | None:
+        """What takes long. None where there is too little to learn from.
 
         stored: where the fits are kept: they are made once, and what weighs them can change.
         """
         if int(self._train.sum()) < FEWEST:
             return None
         if stored is not None and stored.exists():
-            fits: Fits = pickle.loads(stored.read_bytes())
-        else:
-            fits = self.fits()
-            if stored is not None:
-                write_whole(stored, pickle.dumps(fits, protocol=pickle.HIGHEST_PROTOCOL))
-        return self.weighed(fits)
+            found: Fits = pickle.loads(stored.read_bytes())
+            return found
+        fits = self.fits()
+        if stored is not None:
+            write_whole(stored, pickle.dumps(fits, protocol=pickle.HIGHEST_PROTOCOL))
+        return fits
+
+    def new_groups(self, fits: Fits) -> NewGroups | None:
+        """What others may learn from these fits."""
+        train = np.flatnonzero(self._train)
+        known_met, met = fits.met
+        groups, seed = self._groups(train), self._settings.seed
+        return drawn(fits.answers[1], self._truth[train], groups, known_met, met, seed=seed)
 
     def fits(self) -> Fits:
         """Every member, and what the members say of records that they do not know."""
@@ -142,14 +152,15 @@ class DialectFit:
         if len(later):
             encoded, met = encodings.rows(self._keys[later])
             first = self._first(basis, later)
-            said = members(first, self._added(grown, self._rows(later, encoded, self._codes[later], first)))
+            rows = self._rows(later, encoded, self._codes[later], first)
+            said = members(first, self._added(grown, rows), basis.medians)
         known = np.stack([cut.met for cut in cuts])
         return Fits(basis, encodings, from_lightgbm(grown), answers, known, said, met)
 
-    def weighed(self, fits: Fits) -> Expert:
-        """The expert that its members make together; fills `held_out`."""
+    def weighed(self, fits: Fits, others: NewGroups | None = None) -> Expert:
+        """The expert that its members make together; fills `held_out`. others: of the other dialects."""
         train, later = np.flatnonzero(self._train), np.flatnonzero(~self._train)
-        strangeness, mix = self._weighers(fits, train, later)
+        strangeness, mix = self._weighers(fits, train, later, others)
 
         def mixed(answers: NDArray[np.float64], met: NDArray[np.bool_]) -> tuple[NDArray[np.float64], Places]:
             familiarity = familiarity_of(met)
@@ -199,12 +210,25 @@ class DialectFit:
 
     def _folds(self, train: Places) -> tuple[Places, Places]:
         """By works, and by groups: one group a fold where there are few, as a new one is met."""
-        works = np.array([_work(self._records[row], self._facts[row]) % FOLDS for row in train])
-        sizes = Counter(self._records[row].group for row in train)
+        works = np.array([_work(self._facts[row]) % FOLDS for row in train])
+        times = np.array([self._time(row) for row in train.tolist()])
+        recurring = np.flatnonzero(np.isfinite(times))
+        if len(recurring):
+            moments, place = np.unique(times[recurring], return_inverse=True)
+            works[recurring] = place * _BLOCKS // len(moments) % FOLDS
+        names = self._groups(train)
+        sizes = Counter(names)
         folds = FOLDS if len(sizes) > _FEW_GROUPS else min(len(sizes), _MOST_FOLDS)
         order = {group: place % folds for place, (group, _) in enumerate(sizes.most_common())}
-        groups = np.array([order[self._records[row].group] for row in train])
-        return works, groups
+        return works, np.array([order[name] for name in names])
+
+    def _groups(self, rows: Places) -> list[str]:
+        return [self._records[row].group for row in rows.tolist()]
+
+    def _time(self, row: int) -> float:
+        """When a recurring job ran, in epoch seconds; NaN for one that does not recur."""
+        record = self._records[row]
+        return timestamp_of(record.date) if record.key and record.date else np.nan
 
     def _cut(self, train: Places, folds: Places) -> _Cut:
         targets, strings = len(self._targets), len(self._columns.strings)
@@ -229,7 +253,17 @@ class DialectFit:
             for known, alpha in ((words, _ALPHA), (None, _PLAIN_ALPHA))
         )
         neighbours = self._neighbours(records) if self._with_neighbours else None
-        return Basis(self._columns, self._categories, linear, plain, neighbours)
+        return Basis(self._columns, self._categories, linear, plain, neighbours, self._medians(records))
+
+    def _medians(self, records: Places) -> NDArray[np.float64]:
+        """[targets]: of the groups' medians, so that none dominates."""
+        groups: dict[str, list[int]] = {}
+        for row, name in zip(records.tolist(), self._groups(records), strict=True):
+            groups.setdefault(name, []).append(row)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a target that was never measured
+            found = [np.nanmedian(self._truth[rows], axis=0) for rows in groups.values()]
+            return np.asarray(np.nanmedian(found, axis=0))
 
     def _neighbours(self, records: Places) -> Neighbours:
         """Among distinct jobs, evenly drawn."""
@@ -299,7 +333,8 @@ class DialectFit:
             held, others = np.flatnonzero(cut.folds == fold), np.flatnonzero(cut.folds != fold)
             if len(others):
                 grown = self._grow(cuts, [others] * len(cuts), train, held_out=True)
-                found[held] = members(cut.first[held], self._added(grown, cut.rows[held]))
+                medians = self._medians(train[others])
+                found[held] = members(cut.first[held], self._added(grown, cut.rows[held]), medians)
         return found
 
     def _weights(self, train: Places, later: Places) -> tuple[Truth, Truth]:
@@ -308,16 +343,19 @@ class DialectFit:
         What comes later is what serving meets: together those records weigh as much as the train records, less where
         they are few.
         """
-        sizes = [Counter(self._records[row].group for row in part) for part in (train, later)]
+        parts = [self._groups(part) for part in (train, later)]
+        sizes = [Counter(part) for part in parts]
         known, new = (
-            np.array([1 / count[self._records[row].group] for row in part], dtype=np.float64)
-            for part, count in zip((train, later), sizes, strict=True)
+            np.array([1 / count[name] for name in part], dtype=np.float64)
+            for part, count in zip(parts, sizes, strict=True)
         )
         if len(later):
             new *= known.sum() / new.sum() * len(later) / (len(later) + _STEADY)
         return known, new
 
-    def _weighers(self, fits: Fits, train: Places, later: Places) -> tuple[Strangeness, Mix]:
+    def _weighers(
+        self, fits: Fits, train: Places, later: Places, others: NewGroups | None
+    ) -> tuple[Strangeness, Mix]:
         """Which jobs count as of a new group, and the members' weights for those of known groups and of new ones."""
         heavy, new = self._weights(train, later)
         truth = self._truth[train]
@@ -325,12 +363,20 @@ class DialectFit:
             np.concatenate([fits.answers[0], fits.later]),
             np.concatenate([truth, self._truth[later]]),
             familiarity_of(np.concatenate([fits.met[0], fits.later_met])),
-            np.concatenate([heavy, new]),
+            np.tile(np.concatenate([heavy, new])[:, None], truth.shape[1]),
         )
-        if not np.isfinite(fits.answers[1]).any():  # a single group: none was ever new
+        answers, groups = fits.answers[1], self._groups(train)
+        new_to = [(answers, truth, familiarity_of(fits.met[1]), evened(answers, truth, groups))]
+        if others:
+            new_to.append((others.answers, others.truth, others.familiarity, others.weight))
+        several = bool(np.isfinite(answers).any())
+        if not several and not others:  # nobody has ever met a new group
             return fit_strangeness(fits.met[0], fits.met[1][:0]), Mix(known, known)
-        strange = fit_weights(fits.answers[1], truth, familiarity_of(fits.met[1]), heavy)
-        return fit_strangeness(fits.met[0], fits.met[1]), Mix(known, strange)
+        strange = fit_weights(*(np.concatenate(part) for part in zip(*new_to, strict=True)))
+        if several or not others:
+            return fit_strangeness(fits.met[0], fits.met[1]), Mix(known, strange)
+        columns = fits.met[0].shape[1]
+        return fit_strangeness(others.known_met, others.met, columns=columns), Mix(known, strange)
 
     def _fit_history(self, train: Places, later: Places) -> dict[int, Blend]:
         """Per target, how past runs move an estimate; fills `informed`."""
@@ -371,10 +417,8 @@ class DialectFit:
         return found
 
 
-def _work(record: Record, facts: Facts) -> int:
-    """What runs belong together: those of one day where runs recur, else those that differ by machine only."""
-    if record.key and record.date:
-        return zlib.crc32(f"{record.source} {record.date[:10]}".encode())
+def _work(facts: Facts) -> int:
+    """What works belong together: those that differ by machine only."""
     return zlib.crc32("|".join(_what(facts)).encode())
 
 

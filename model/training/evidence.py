@@ -15,11 +15,12 @@ from model.evidence.expert import Expert, Experts, Panel, field_of
 from model.evidence.facts import Facts, facts_of
 from model.text import full_text
 from model.training.corpus import Histories, Record, scope_of
-from model.training.dialect_fit import DialectFit
+from model.training.dialect_fit import DialectFit, Fits
 from model.training.examples import job_of
 from model.training.forking import RECORDS, forked
 from model.training.growing import EvidenceSettings
 from model.training.held_out import HeldOut, nothing_held_out
+from model.training.new_groups import together
 
 #: A field of experts, and the dialect within it.
 Dialect = tuple[str, str]
@@ -46,7 +47,7 @@ def fit_experts(
     for row, record in enumerate(records):
         if dialect_of(record) in sizes:
             rows[dialect_of(record)].append(row)
-    fits = {
+    dialects = {
         name: DialectFit(
             [records[p] for p in rows[name]],
             [facts[p] for p in rows[name]],
@@ -61,16 +62,25 @@ def fit_experts(
     if stored is not None:
         stored.mkdir(parents=True, exist_ok=True)
 
-    def fitted(dialect: Dialect) -> tuple[Dialect, Expert | None, HeldOut]:
+    def fitted(dialect: Dialect) -> tuple[Dialect, Fits | None]:
         path = stored and stored / f"{'-'.join(dialect).replace('/', '-')}.pkl"
-        return dialect, fits[dialect].run(path), fits[dialect].held_out
+        return dialect, dialects[dialect].run(path)
 
-    for (place, name), expert, held_out in forked(fitted, list(fits), processes):
-        if expert:
-            experts[place][name] = expert
+    made: dict[Dialect, Fits] = {}
+    for dialect, fits in forked(fitted, list(dialects), processes):
+        if fits:
+            made[dialect] = fits
+        advance()
+    new_groups = {dialect: dialects[dialect].new_groups(fits) for dialect, fits in made.items()}
+
+    def weighed(dialect: Dialect) -> tuple[Dialect, Expert, HeldOut]:
+        others = together(new for other, new in new_groups.items() if new and other != dialect)
+        return dialect, dialects[dialect].weighed(made[dialect], others), dialects[dialect].held_out
+
+    for (place, name), expert, held_out in forked(weighed, list(made), processes):
+        experts[place][name] = expert
         for part, values in vars(held_out).items():
             getattr(found, part)[rows[place, name]] = values
-        advance()
     panels = {}
     for place, by_name in sorted(experts.items()):
         seen = {

@@ -59,6 +59,7 @@ class Layout:
         first = self._code + self.codes + target * len(FIRST)
         told = np.arange(first, first + len(FIRST))
         named: Mapping[str, Sequence[Places]] = {
+            "bare": (np.arange(self.numbers + self.meaning),),
             "categories": (np.arange(self.numbers), codes),
             "worded": (np.arange(self.numbers + self.meaning), codes),
             "residual": (np.arange(self.numbers), codes),

@@ -69,3 +69,34 @@ def encoder(token_budget: int = 512) -> PromptEncoder:
     texts = [full_text(job) for kind in CONFIGS for job in jobs_of(kind)] * 4
     trained = train_tokenizer(texts, special_tokens(DEFAULT_TARGETS, code), 500)
     return PromptEncoder(Tokenizer.from_str(trained.to_str()), DEFAULT_TARGETS, code, token_budget)
+
+
+#: Two jobs, one that waits for both, and one that waits for that.
+CHAIN = """
+on: push
+jobs:
+  build:
+    runs-on: ubuntu-latest
+    timeout-minutes: 10
+    strategy: {matrix: {os: [a, b], java: [8, 11, 17]}}
+    steps: [{uses: actions/checkout@v4}, {run: "make\\nmake check"}]
+  lint:
+    runs-on: ubuntu-latest
+    timeout-minutes: 25
+    steps: [{run: lint}]
+  test:
+    needs: [build, lint]
+    runs-on: ubuntu-latest
+    timeout-minutes: 30
+    steps: [{run: test}]
+  publish:
+    needs: test
+    runs-on: ubuntu-latest
+    steps: [{run: publish}]
+"""
+
+
+def workflow_of(text: str) -> Job:
+    job = read("github-actions", text, {}).workflow
+    assert job is not None
+    return job

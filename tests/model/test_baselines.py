@@ -19,7 +19,6 @@ from model.evaluation.features import (
     TextFeatures,
     history_features,
 )
-from model.evaluation.graph_features import graph_features
 from model.evaluation.intervals import ENOUGH_RESIDUALS, offsets, spread
 from model.evaluation.learner import Fit, Parameters, Rows, group_weights
 from model.evaluation.linear import RidgeLearner
@@ -37,9 +36,10 @@ from model.evaluation.suite import (
 from model.evaluation.text_values import labels_of, numbers_of
 from model.evaluation.tuning import RATIO, tuned
 from model.jobs import read
-from model.jobs.job import Job, Outcome, Value
+from model.jobs.job import Outcome
 from model.training.corpus import HistoryIndex, Record
 from model.training.examples import job_of, text_of
+from tests.model.jobs_fixtures import CHAIN, workflow_of
 
 RUNTIME = TARGETS.index("runtime_seconds")
 MIDDLE = QUANTILES.index(0.5)
@@ -175,40 +175,10 @@ def test_last_values_take_the_median_of_the_newest_that_measured_the_target() ->
     assert np.isnan(last_values(past, "runtime_seconds", count=3)[1:]).all()
 
 
-def a_workflow(text: str) -> Job:
-    job = read("github-actions", text, {}).workflow
-    assert job is not None
-    return job
-
-
-CHAIN = """
-on: push
-jobs:
-  build:
-    runs-on: ubuntu-latest
-    timeout-minutes: 10
-    strategy: {matrix: {os: [a, b], java: [8, 11, 17]}}
-    steps: [{uses: actions/checkout@v4}, {run: "make\\nmake check"}]
-  lint:
-    runs-on: ubuntu-latest
-    timeout-minutes: 25
-    steps: [{run: lint}]
-  test:
-    needs: [build, lint]
-    runs-on: ubuntu-latest
-    timeout-minutes: 30
-    steps: [{run: test}]
-  publish:
-    needs: test
-    runs-on: ubuntu-latest
-    steps: [{run: publish}]
-"""
-
-
 def test_a_workflow_requests_the_limits_along_its_longest_chain() -> None:
-    assert requested_of(a_workflow(CHAIN)) == {"runtime_seconds": (25 + 30) * 60.0}
+    assert requested_of(workflow_of(CHAIN)) == {"runtime_seconds": (25 + 30) * 60.0}
     unlimited = "\n".join(line for line in CHAIN.splitlines() if "timeout" not in line)
-    assert requested_of(a_workflow(unlimited)) == {}
+    assert requested_of(workflow_of(unlimited)) == {}
 
 
 def test_a_buildkite_job_requests_its_own_step_s_limit_with_its_platform_filled_in() -> None:
@@ -286,38 +256,6 @@ def test_history_features_are_those_of_the_target() -> None:
     assert known.tolist() == pytest.approx([1.0, 2.0, 2.0, math.log(100.0), 0.0])
     assert unknown[2] == 0
     assert np.isnan(unknown[[0, 1, 3, 4]]).all()
-
-
-def test_the_graph_of_a_workflow_is_counted() -> None:
-    found = graph_features(a_workflow(CHAIN))
-    expected = {
-        "jobs": 4,
-        "edges": 3,
-        "largest fan-in": 2,
-        "largest fan-out": 1,
-        "first jobs": 2,
-        "last jobs": 1,
-        "longest chain of jobs": 3,
-        "longest chain of steps": 4,
-        "steps": 5,
-        "most steps of a job": 2,
-        "largest matrix": 6,
-        "matrix axes": 2,
-        "jobs after the matrix": 9,
-        "actions used": 1,
-        "command lines": 5,
-    }
-    assert {name: found[name] for name in expected} == expected
-
-
-def test_the_tree_of_a_body_is_counted() -> None:
-    body: dict[str, Value] = {"a": {"b": [1, 2], "c": "two words"}, "inputs": [{"bytes": 10}, {"bytes": 32}]}
-    job = Job("k", "job", "n", body, needs=("x", "y"))
-    found = graph_features(replace(job, body={**body, "parents": {"sort": 3, "cut": 1}}))
-    assert (found["leaves"], found["depth"], found["needs"]) == (7, 3, 2)
-    assert (found["leaves of a"], found["words of a"]) == (3, 4)
-    assert (found["sum of bytes"], found["largest bytes"]) == (42, 32)
-    assert (found["distinct parents"], found["largest share of parents"]) == (2, 3)
 
 
 def test_features_tell_a_missing_number_from_a_zero_and_an_unseen_label_is_kept() -> None:

@@ -50,6 +50,7 @@ from model.novelty import SeenTrigrams
 from model.numbers import NumberCode
 from model.prompt import special_tokens
 from model.targets import DEFAULT_TARGETS
+from model.training.new_groups import NewGroups, drawn, together
 from model.training.tokenizer import train_tokenizer
 from tests.model.jobs_fixtures import CONFIGS, jobs_of
 
@@ -62,6 +63,10 @@ def job(config: dict[str, Any], context: dict[str, Any] | None = None) -> Job:
 
 
 # Facts
+
+
+def without_graph(facts: Facts) -> dict[str, float]:
+    return {name: value for name, value in facts.numbers.items() if not name.startswith("graph: ")}
 
 
 def test_facts_are_numbers_strings_and_words_by_their_path() -> None:
@@ -79,13 +84,14 @@ def test_facts_are_numbers_strings_and_words_by_their_path() -> None:
             {"machine": "n1", "cores": 3},
         )
     )
-    assert facts.numbers == {
+    assert without_graph(facts) == {
         "cpus": 8.0,
         "context.cores": 3.0,
         "inputs.bytes[]+": 12.0,
         "inputs.bytes[]^": 7.0,
         "inputs.bytes[]*": 3,
         "command#0": 16.0,
+        "files[]#0": 22.0,
         "~b": 22.0,
         "~memory": 12.0,
         "(leaves)": 13,
@@ -101,11 +107,29 @@ def test_facts_are_numbers_strings_and_words_by_their_path() -> None:
     assert facts.words[hashed("cpus=8") % WORD_BUCKETS] >= 1  # a short value as a whole, with its path
 
 
+def test_a_workflow_is_read_whatever_its_jobs_are_called() -> None:
+    text = """on: {schedule: [{cron: 30 4 * * *}]}
+jobs:
+  %s: {runs-on: ubuntu-latest, timeout-minutes: 20, steps: [{run: make}, {run: make test}]}
+  %s: {runs-on: ubuntu-latest, needs: %s, timeout-minutes: 10, steps: [{run: make docs}]}
+"""
+    first, second = (
+        facts_of(read("github-actions", text % names, {}).workflow or pytest.fail("no workflow"))
+        for names in (("build", "docs", "build"), ("first", "last", "first"))
+    )
+    assert first.numbers == second.numbers
+    assert first.numbers["jobs[].timeout-minutes+"] == 30
+    assert (first.numbers["on.schedule[].cron#0"], first.numbers["on.schedule[].cron#1"]) == (30, 4)
+    assert first.numbers["graph: longest chain of steps"] == 3
+    assert first.numbers["graph: edges"] == 1
+    assert first.strings["jobs[].steps[].run"] == "make|make test|make docs"
+
+
 def test_what_is_no_usable_number_stays_a_string() -> None:
     strange = ["1e999", "-inf", "-nan", "-", ".", "²", "9" * 30, "-Infinity", "1e31", "--1"]
     facts = facts_of(job({**{f"k{place}": text for place, text in enumerate(strange)}, "list": strange}))
     assert [facts.strings[f"k{place}"] for place in range(len(strange))] == strange
-    assert set(facts.numbers) <= {"(leaves)", "(characters)", "(lines)", "k9#0", "~e"}
+    assert set(without_graph(facts)) <= {"(leaves)", "(characters)", "(lines)", "k9#0", "list[]#0", "~e"}
     inside = facts_of(job({"short": "x 1e99 7", "long": "y " * 60 + "key = 999999999999999999e99"}))
     assert inside.numbers["short#1"] == 7.0
     assert "short#0" not in inside.numbers
@@ -327,7 +351,7 @@ def test_a_mix_prefers_who_errs_less_and_does_without_who_is_silent() -> None:
     # The first is right about familiar jobs, the second about strange ones, the third never answers.
     first, second = np.where(met[:, None] == 6, good, bad), np.where(met[:, None] == 6, bad, good)
     answers = np.stack([first, second, np.full_like(first, np.nan)], axis=2)
-    weights = fit_weights(answers, truth, met, np.ones(600))
+    weights = fit_weights(answers, truth, met, np.ones((600, 1)))
     assert weights[6, 0].tolist() == pytest.approx([1, 0, 0])
     assert weights[0, 0].tolist() == pytest.approx([0, 1, 0])
     assert weights[3, 0].sum() == pytest.approx(1)  # nothing was seen of these: the weights of everything
@@ -357,22 +381,27 @@ def test_keys_tell_how_likely_a_group_is_new() -> None:
     said = strangeness(np.concatenate([known, new]))
     assert said[:200].max() < 0.1 < 0.9 < said[200:].min()
     assert fit_strangeness(known, new[:0])(new).tolist() == [0.0] * 200
+    # Told of the last five keys only: the two before them do not count.
+    wider = np.concatenate([draw.random((200, 2)) < 0.5, new], axis=1)
+    np.testing.assert_allclose(fit_strangeness(known, new, columns=7)(wider), strangeness(new))
 
 
 def test_two_members_that_err_to_either_side_share_the_weight() -> None:
     truth = np.random.default_rng(0).normal(size=(200, 1))
     answers = np.stack([truth - 1, truth + 1], axis=2)
     nobody = np.zeros(200, dtype=np.int64)
-    np.testing.assert_allclose(fit_weights(answers, truth, nobody, np.ones(200))[0, 0], [0.5, 0.5])
-    nothing = fit_weights(answers, np.full_like(truth, np.nan), nobody, np.ones(200))
+    np.testing.assert_allclose(fit_weights(answers, truth, nobody, np.ones((200, 1)))[0, 0], [0.5, 0.5])
+    nothing = fit_weights(answers, np.full_like(truth, np.nan), nobody, np.ones((200, 1)))
     assert np.isnan(Mix(nothing, nothing)(answers, nobody, np.zeros(200))).all()
 
 
-def test_the_residual_member_adds_to_the_plain_one() -> None:
+def test_the_residual_member_adds_to_the_plain_one_and_the_last_is_the_median() -> None:
     first, grown = np.zeros((1, 1, 3)), np.zeros((1, 1, len(GROWN)))
     first[0, 0] = 1, 20, 300
     grown[0, 0, GROWN.index("residual")] = 4
-    assert members(first, grown)[0, 0, MEMBERS.index("residual")] == 24
+    answers = members(first, grown, np.array([7.0]))[0, 0]
+    assert answers[MEMBERS.index("residual")] == 24
+    assert answers[MEMBERS.index("median")] == 7
 
 
 # Dialects
@@ -690,7 +719,8 @@ def an_expert(*, with_history: bool = True, with_neighbours: bool = True) -> Exp
         fit_linear(given, WORD_BUCKETS, numbers, places, known, truth, 0.1) for given in (words, None)
     )
     neighbours = fit_neighbours(words, truth, WORD_BUCKETS) if with_neighbours else None
-    basis = Basis(columns, categories, linear, plain, neighbours)
+    medians = np.array([np.median(truth[:, 0]), np.median(truth[:, 1]), np.nan])
+    basis = Basis(columns, categories, linear, plain, neighbours, medians)
     encodings = fit_encodings(keys, centered(truth))
     rows = np.hstack([values, encodings.rows(keys)[0], codes, told(basis.first(words, numbers, codes))])
     general = GROWN.index("general") * len(TARGETS)
@@ -913,3 +943,41 @@ def test_columns_name_all_they_need(expert: Expert) -> None:
     columns: Columns = expert.basis.columns
     assert columns.idf.shape == (WORD_BUCKETS,)
     assert columns.directions.shape == (WORD_BUCKETS, 4)
+
+
+# Groups that nobody knows
+
+
+def held_out_groups(draw: np.random.Generator, groups: int, right: int, error: float) -> NewGroups:
+    """Two members answer for groups of 40 records; the one called right errs a tenth of the other."""
+    truth = draw.normal(size=(40 * groups, 1))
+    answers = np.stack([truth + error * draw.normal(size=truth.shape)] * 2, axis=2)
+    answers[..., 1 - right] = truth + 10 * error * draw.normal(size=truth.shape)
+    met = np.zeros((len(truth), LEVELS), dtype=bool)
+    names = [str(row % groups) for row in range(len(truth))]
+    found = drawn(answers, truth, names, ~met, met, seed=0)
+    assert found is not None
+    return found
+
+
+def test_every_group_and_every_dialect_counts_alike() -> None:
+    draw = np.random.default_rng(0)
+    few, many = held_out_groups(draw, 2, 0, 0.1), held_out_groups(draw, 40, 0, 5.0)
+    both = together([few, many])
+    assert both is not None
+    errors = np.abs(np.median(both.answers, axis=2) - both.truth)
+    parts = [float((both.weight * errors)[rows].sum()) for rows in (slice(80), slice(80, None))]
+    assert parts[0] == pytest.approx(parts[1])
+    assert both.familiarity.max() == 0
+    assert both.known_met.all()
+    assert together([]) is None
+
+
+def test_a_large_group_is_drawn_from_and_a_single_one_tells_nothing() -> None:
+    truth = np.zeros((1000, 1))
+    met = np.zeros((1000, LEVELS), dtype=bool)
+    found = drawn(np.ones((1000, 1, 2)), truth, ["a"] * 990 + ["b"] * 10, met, met, seed=0)
+    assert found is not None
+    assert len(found.truth) == 160
+    assert found.weight[:150].sum() == pytest.approx(found.weight[150:].sum())
+    assert drawn(np.full((1000, 1, 2), np.nan), truth, ["a"] * 1000, met, met, seed=0) is None

@@ -22,9 +22,10 @@ from model.engines.torch_engine import TorchEngine
 from model.errors import CheckpointError
 from model.evidence.expert import Evidence
 from model.jobs import read
+from model.numbers import NumberCode
 from model.prompt import Standing
 from model.training import run as pipeline
-from model.training.batches import Bundles, Mixture, batches, collate
+from model.training.batches import Bundles, Mixture, batches, collate, position_weights
 from model.training.calibration import calibration_of, fit_calibration
 from model.training.corpus import Record
 from model.training.examples import Example, Told
@@ -394,3 +395,16 @@ def test_it_is_seen_on_strange_groups_whether_to_follow_the_decoder_there() -> N
     assert table["text/job/runtime_seconds/met:5"].departure == 0.0
     assert table["text/job/runtime_seconds/met:1"].departure == 1.0
     assert table["text/job/runtime_seconds/met:1"].above == 0.6  # 2 was far too wide
+
+
+@pytest.mark.parametrize(
+    ("code", "weights"),
+    [
+        (NumberCode(), (1.0, 1.0, 0.6)),
+        (NumberCode(widths=(1, 1, 1)), (1.0, 1.0, 0.8, 0.4)),
+        (NumberCode(widths=(2, 1, 1), signed=True), (1.0, 1.0, 0.9, 0.4, 0.4)),
+    ],
+)
+def test_a_token_counts_as_its_digits_do(code: NumberCode, weights: tuple[float, ...]) -> None:
+    assert position_weights(code, (1.0, 0.8, 0.4)) == pytest.approx(weights)
+    assert len(weights) == code.length

@@ -61,7 +61,12 @@ class Model:
         return run_walk(quantile_walk(self.alphabet.code, [tau]), logits)[0]
 
 
-CODES = [NumberCode(), NumberCode(widths=(2, 1)), NumberCode(-3, 4, (1, 2), signed=True)]
+CODES = [
+    NumberCode(),
+    NumberCode(-6, 15, (1, 1, 1)),
+    NumberCode(widths=(2, 1)),
+    NumberCode(-3, 4, (1, 2), signed=True),
+]
 
 
 @settings(max_examples=60)
@@ -144,7 +149,7 @@ def test_a_preempted_walk_goes_on_where_it_was() -> None:
 
 
 def test_tokens_beside_the_walk_are_taken_at_an_edge_and_refused_elsewhere() -> None:
-    alphabet = alphabet_of(NumberCode())
+    alphabet = alphabet_of(NumberCode(widths=(1, 1, 1)))
     walks = Walks(alphabet)
     rows = np.zeros((alphabet.code.length, alphabet.end - alphabet.first))
     exponents = len(alphabet.symbols[0])
