@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from model.checkpoint import Checkpoint
 from model.decoder import fastest_dtype
 from model.engines.base import Engine, Query
-from model.evaluation.speed.goals import GOALS, Goal
+from model.evaluation.speed.goals import ALONE, BESIDE_VLLM, GOALS, WITH_VLLM, Goal
 from model.evaluation.speed.growth import growths, start_and_memory
 from model.evaluation.speed.page import write_page
 from model.evaluation.speed.regress_lm_way import regress_lm_way
@@ -58,6 +58,7 @@ def main(
         "checkpoint": opened.version,
         "parameters": opened.manifest.provenance.get("parameters"),
         "prompt_tokens": prompt_tokens,
+        "number_tokens": opened.encoder.code.length,
         "threads": torch.get_num_threads(),
         "dtype": str(fastest_dtype()).removeprefix("torch."),
         "processor": _processor(),
@@ -88,15 +89,18 @@ def main(
                 opened, engine, prompt_tokens, max(3, rounds // 3), lambda: progress.advance(task)
             )
         }
-        one_prediction("one prediction", ways)
+        one_prediction(ALONE, ways)
         if with_vllm:
-            from model.evaluation.speed.vllm_ways import vllm_ways
+            from model.evaluation.speed.vllm_ways import in_other_processes, in_this_process
 
-            task = progress.add_task("starting vLLM three times", total=1)
-            more, others = stack.enter_context(vllm_ways(opened, text))
-            engines |= others
-            progress.advance(task)
-            one_prediction("beside vLLM", {name: ways[name] for name in ("prefill", "torch")} | more)
+            # Then vLLM in this process, and its other processes last.
+            ours = {name: ways[name] for name in ("prefill", "torch")}
+            inside = stack.enter_context(in_this_process(opened, text))
+            one_prediction(WITH_VLLM, ours | inside.ways)
+            elsewhere = stack.enter_context(in_other_processes(opened))
+            floor = {name: inside.ways[name] for name in ("vllm prefill", "vllm")}
+            one_prediction(BESIDE_VLLM, ours | floor | elsewhere.ways)
+            engines |= inside.engines | elsewhere.engines
         task = progress.add_task("clients", total=len(CLIENTS) * TURNS)
         targets = targets_of(opened)
 

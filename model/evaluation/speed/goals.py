@@ -6,6 +6,9 @@ from typing import Any
 
 Content = Mapping[str, Any]
 
+#: What is measured together, round by round: before vLLM starts, with vLLM in the process, and beside two others of it.
+ALONE, WITH_VLLM, BESIDE_VLLM = "one prediction", "with vLLM", "beside vLLM"
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -28,7 +31,7 @@ class Goal:
         return value > self.at_most if self.at_most is not None else value < (self.at_least or 0.0)
 
 
-def _medians(over: str, under: str, within: str = "one prediction") -> Callable[[Content], float | None]:
+def _medians(over: str, under: str, within: str = ALONE) -> Callable[[Content], float | None]:
     def ratio(content: Content) -> float | None:
         ways = content.get(within, {})
         return ways[over]["median"] / ways[under]["median"] if over in ways and under in ways else None
@@ -49,7 +52,7 @@ def _throughput(content: Content) -> float | None:
 
 GOALS = (
     Goal("torch / its own prefill", _medians("torch", "prefill"), at_most=1.6),
-    Goal("vllm / its own prefill", _medians("vllm", "vllm prefill", "beside vLLM"), at_most=2.2),
+    Goal("vllm / its own prefill", _medians("vllm", "vllm prefill", WITH_VLLM), at_most=2.2),
     Goal("generate, nine numbers / torch", _medians("generate", "torch"), at_least=4.0),
     Goal("64 samples, shared KV / torch", _medians("samples", "torch"), at_least=2.0),
     Goal("64 samples of regress-lm / torch", _medians("regress-lm", "torch"), at_least=30.0),

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from model.evaluation.markdown import NOTHING, section, table
+from model.evaluation.speed.goals import ALONE, BESIDE_VLLM, WITH_VLLM
 
 Content = Mapping[str, Any]
 
@@ -30,7 +31,7 @@ _WAYS = {
     "generate": "transformers' `generate()`, nine numbers as text",
     "generate-3": "transformers' `generate()`, three numbers as text",
     "vllm prefill": "vLLM in this process: one sequence, one token",
-    "vllm": "**Jobcast, vLLM engine** in this process: nine sequences of four tokens",
+    "vllm": "**Jobcast, vLLM engine** in this process: nine sequences of a number each",
     "vllm, no processor": "vLLM in this process, walks on our side: a request per prefix and its probabilities",
     "vllm apart": "**Jobcast, vLLM engine**, its core in a process of its own",
     "vllm-server": "**Jobcast, vLLM server** over HTTP on loopback",
@@ -90,22 +91,25 @@ def _ways(content: Content) -> str:
     told = (
         f"One uncached prediction, {content['prompt_tokens']} prompt tokens, 3 targets x 3 quantiles, all ways "
         "interleaved round by round over the same weights and prompts, "
-        f"{content['one prediction']['torch']['rounds']} rounds. Decoding steps: ours at most 3 after the prefill, "
-        f"whatever the number of targets and quantiles; nine numbers as text {tokens['nine']}, three "
+        f"{content[ALONE]['torch']['rounds']} rounds. Decoding steps: ours at most {content['number_tokens'] - 1} after "
+        f"the prefill, whatever the number of targets and quantiles; nine numbers as text {tokens['nine']}, three "
         f"{tokens['three']}, nine with their template {tokens['template']}."
     )
-    beside = (
-        "The same once vLLM runs, in this process and in two others, with two of the ways above for comparison: what "
-        "they take longer here is what vLLM's processes take."
-        if content["vllm"]
-        else "vLLM was not installed in this run."
-    )
+    tables = {
+        WITH_VLLM: "vLLM stepped in this process, with two of the ways above for comparison:",
+        BESIDE_VLLM: "The same once two other processes of vLLM run; what takes longer here is what they take:",
+    }
     return section(
         "One prediction",
         told,
-        _ways_table(content["one prediction"]),
-        beside,
-        *([_ways_table(content["beside vLLM"])] if content["vllm"] else []),
+        _ways_table(content[ALONE]),
+        *(
+            part
+            for group, title in tables.items()
+            if group in content
+            for part in (title, _ways_table(content[group]))
+        ),
+        *([] if content["vllm"] else ["vLLM was not installed in this run."]),
         "![Latency of each way](img/performance-ways.png)",
     )
 
@@ -183,7 +187,7 @@ def _start(content: Content) -> str:
 
 
 def _plot_ways(content: Content, path: Path) -> None:
-    measured = content.get("beside vLLM", {}) | content["one prediction"]
+    measured = content.get(BESIDE_VLLM, {}) | content.get(WITH_VLLM, {}) | content[ALONE]
     names = [name for name in _WAYS if name in measured][::-1]
     figure, axis = plt.subplots(figsize=(8, 0.42 * len(names) + 1.2), layout="constrained")
     middles = [measured[name]["median"] * 1000 for name in names]

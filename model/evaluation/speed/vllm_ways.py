@@ -1,7 +1,7 @@
 """The ways that need vLLM: ours in process, apart and behind a server, its own prefill, and text under a grammar.
 
 vllm prefill      one sequence, one token
-vllm              VllmEngine in this process: nine sequences of four tokens
+vllm              VllmEngine in this process: nine sequences, a token for each symbol of a number
 vllm, no processor  the walks on our side: a request per distinct prefix, its probabilities asked for
 vllm apart        the same as vllm with its core in a process of its own
 vllm-server       VllmServerEngine over HTTP on loopback
@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,29 +38,26 @@ _IN_PROCESS = {"skip_tokenizer_init": False}
 _TOKENIZER = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": PAD, "pad_token": PAD}
 
 
+@dataclass(frozen=True)
+class VllmWays:
+    """Name -> what to do with a prompt, and the engines by name."""
+
+    ways: dict[str, Way]
+    engines: dict[str, Engine]
+
+
 @contextmanager
-def vllm_ways(checkpoint: Checkpoint, text: AnswerText) -> Iterator[tuple[dict[str, Way], dict[str, Engine]]]:
-    """Name -> what to do with a prompt, and the engines; all of them running inside the block."""
+def in_this_process(checkpoint: Checkpoint, text: AnswerText) -> Iterator[VllmWays]:
+    """VLLM stepped in this process, running inside the block."""
     from vllm import SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
-    targets = targets_of(checkpoint)
-    with ExitStack() as stack:
-        path = Path(stack.enter_context(TemporaryDirectory()))
+    with TemporaryDirectory() as directory:
+        path = Path(directory)
         shutil.copytree(checkpoint.path, path, dirs_exist_ok=True)
         (path / "tokenizer_config.json").write_text(json.dumps(_TOKENIZER))
-        inside = VllmEngine(path, checkpoint.encoder, VllmSettings(more=_IN_PROCESS))
-        apart = VllmEngine(checkpoint.path, checkpoint.encoder, VllmSettings(own_process=True))
-        for engine in (inside, apart):
-            engine.start()
-            stack.callback(engine.close)
-        url = stack.enter_context(server(checkpoint))
-        remote = VllmServerEngine(checkpoint.encoder, ServerSettings((url,), checkpoint.version))
-        remote.start()
-        stack.callback(remote.close)
-
-        def asked(engine: Engine) -> Way:
-            return lambda prompt: engine.predict([Query(prompt, targets, QUANTILES)])
+        engine = VllmEngine(path, checkpoint.encoder, VllmSettings(more=_IN_PROCESS))
+        engine.start()
 
         def plain(tokens: int, regex: str | None = None) -> Way:
             shape = StructuredOutputsParams(regex=regex) if regex else None
@@ -68,25 +66,42 @@ def vllm_ways(checkpoint: Checkpoint, text: AnswerText) -> Iterator[tuple[dict[s
             )
 
             def write(prompt: Prompt) -> object:
-                (output,) = inside.generate([(prompt, params)])
+                (output,) = engine.generate([(prompt, params)])
                 if len(output.outputs[0].token_ids) != tokens:
                     raise RuntimeError(f"vLLM ended early: {output.outputs[0].finish_reason}")
                 return output
 
             return write
 
-        def by_probabilities(prompt: Prompt) -> object:
-            return walked_outside(inside, checkpoint, prompt)
-
         ways = {
             "vllm prefill": plain(1),
-            "vllm": asked(inside),
-            "vllm, no processor": by_probabilities,
-            "vllm apart": asked(apart),
-            "vllm-server": asked(remote),
+            "vllm": _asked(engine, checkpoint),
+            "vllm, no processor": lambda prompt: walked_outside(engine, checkpoint, prompt),
             "vllm regex": plain(text.nine, _REGEX),
         }
-        yield ways, {"vllm": inside, "vllm apart": apart, "vllm-server": remote}
+        try:
+            yield VllmWays(ways, {"vllm": engine})
+        finally:
+            engine.close()
+
+
+@contextmanager
+def in_other_processes(checkpoint: Checkpoint) -> Iterator[VllmWays]:
+    """VLLM's core in a process of its own, and a server of it, running inside the block."""
+    with ExitStack() as stack:
+        apart = VllmEngine(checkpoint.path, checkpoint.encoder, VllmSettings(own_process=True))
+        url = stack.enter_context(server(checkpoint))
+        remote = VllmServerEngine(checkpoint.encoder, ServerSettings((url,), checkpoint.version))
+        engines: dict[str, Engine] = {"vllm apart": apart, "vllm-server": remote}
+        for engine in engines.values():
+            engine.start()
+            stack.callback(engine.close)
+        yield VllmWays({name: _asked(engine, checkpoint) for name, engine in engines.items()}, engines)
+
+
+def _asked(engine: Engine, checkpoint: Checkpoint) -> Way:
+    targets = targets_of(checkpoint)
+    return lambda prompt: engine.predict([Query(prompt, targets, QUANTILES)])
 
 
 def walked_outside(engine: VllmEngine, checkpoint: Checkpoint, prompt: Prompt) -> list[float]:
