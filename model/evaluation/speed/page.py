@@ -87,12 +87,12 @@ def _milliseconds(spread: Mapping[str, float]) -> tuple[str, str]:
 
 
 def _ways(content: Content) -> str:
-    tokens = content["tokens_as_text"]
+    tokens, steps = content["tokens_as_text"], content["number_tokens"] - 1
     told = (
         f"One uncached prediction, {content['prompt_tokens']} prompt tokens, 3 targets x 3 quantiles, all ways "
         "interleaved round by round over the same weights and prompts, "
-        f"{content[ALONE]['torch']['rounds']} rounds. Decoding steps: ours at most {content['number_tokens'] - 1} after "
-        f"the prefill, whatever the number of targets and quantiles; nine numbers as text {tokens['nine']}, three "
+        f"{content[ALONE]['torch']['rounds']} rounds. Decoding steps: ours at most {steps} after the prefill, "
+        f"whatever the number of targets and quantiles; nine numbers as text {tokens['nine']}, three "
         f"{tokens['three']}, nine with their template {tokens['template']}."
     )
     tables = {
