@@ -30,6 +30,7 @@ _NUMBER = re.compile(r"(?<![\w.])-?\d{1,18}(?:\.\d+)?(?:[eE][+-]?\d{1,2})?(?![\w
 _KEYED_NUMBER = re.compile(
     r"([A-Za-z_][\w.\-]{0,40})[\s\"'=:,()\[\]{}]{1,4}(-?\d{1,18}(?:\.\d+)?(?:[eE][+-]?\d{1,2})?)(?!\w)"
 )
+_DIGIT = re.compile(r"\d")
 _WORD = re.compile(r"\w+")
 _MASKS = str.maketrans("0123456789", "##########")
 
@@ -119,6 +120,8 @@ def _usable(text: str) -> float | None:
 
 
 def _inside(path: str, text: str) -> Iterator[tuple[str, float]]:
+    if not _DIGIT.search(text, 0, _MOST_CHARACTERS):
+        return
     if len(text) < _SHORT:
         for place, match in zip(range(_MOST_PLACED), _NUMBER.finditer(text), strict=False):
             if (value := _usable(match.group())) is not None:

@@ -6,6 +6,7 @@ baselines. Every walk is linear in the size of the body: it may be anyone's.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 
 from model.jobs.job import Job, Value
@@ -13,13 +14,14 @@ from model.jobs.time_limit import check_time
 
 #: Where a Buildkite step names those it waits for, and where a GitHub Actions job does.
 _WAITS = ("needs", "depends_on")
+_BEGINS_NUMBER = frozenset("0123456789+-. ")
 #: More of a matrix say nothing more, and their product has no end.
 _MOST_COMBINATIONS = 1e9
 
 
 def graph_features(job: Job) -> dict[str, float]:
     """Name -> number; a name that does not apply to the job is left out."""
-    found = _tree(job.body) | _repeated_numbers(job.body)
+    found = _tree(job.body)
     found["needs"] = float(len(job.needs))
     for key in ("parents", "children"):  # of WfCommons: task name -> how many of it
         if isinstance(around := job.body.get(key), Mapping):
@@ -176,50 +178,73 @@ def _combinations(job: Mapping[str, Value]) -> float:
     return min(prod(map(float, _matrix(job))), _MOST_COMBINATIONS)
 
 
-def _leaves(value: Value, depth: int, key: str) -> Iterator[tuple[int, str, str]]:
-    """(depth, nearest key, text) of every leaf."""
-    check_time()
-    if isinstance(value, Mapping):
+@dataclass(slots=True)
+class _Leaf:
+    """A value inside of a body: its depth, the nearest key, and its text."""
+
+    depth: int
+    key: str
+    text: str
+
+
+def _leaves(value: Value, depth: int, key: str, found: list[_Leaf]) -> None:
+    """Append every leaf, in order."""
+    if isinstance(value, str):
+        found.append(_Leaf(depth, key, value))
+    elif isinstance(value, Mapping):
+        check_time()
         for name, inner in value.items():
-            yield from _leaves(inner, depth + 1, name)
-    elif isinstance(value, Sequence) and not isinstance(value, str):
+            _leaves(inner, depth + 1, name, found)
+    elif isinstance(value, list | tuple):
+        check_time()
         for inner in value:
-            yield from _leaves(inner, depth + 1, key)
+            _leaves(inner, depth + 1, key, found)
     elif value is not None:
-        yield depth, key, str(value)
+        found.append(_Leaf(depth, key, str(value)))
 
 
 def _tree(body: Mapping[str, Value]) -> dict[str, float]:
-    inside = {name: list(_leaves(value, 1, name)) for name, value in body.items()}
-    leaves = [leaf for found in inside.values() for leaf in found]
-    depths = [depth for depth, _, _ in leaves] or [0]
-    found = {
+    leaves: list[_Leaf] = []
+    found: dict[str, float] = {}
+    for name, value in body.items():
+        before = len(leaves)
+        _leaves(value, 1, name, leaves)
+        own = leaves[before:]
+        found[f"leaves of {name}"] = float(len(own))
+        found[f"words of {name}"] = float(sum(len(leaf.text.split()) for leaf in own))
+    depths = [leaf.depth for leaf in leaves] or [0]
+    return {
         "leaves": float(len(leaves)),
         "depth": float(max(depths)),
         "mean depth": sum(depths) / len(depths),
-        "keys": float(len({key for _, key, _ in leaves})),
-        "characters": float(sum(len(text) for _, _, text in leaves)),
-        "lines": float(sum(text.count("\n") + 1 for _, _, text in leaves)),
-        "longest leaf": float(max((len(text) for _, _, text in leaves), default=0)),
+        "keys": float(len({leaf.key for leaf in leaves})),
+        "characters": float(sum(len(leaf.text) for leaf in leaves)),
+        "lines": float(sum(leaf.text.count("\n") + 1 for leaf in leaves)),
+        "longest leaf": float(max((len(leaf.text) for leaf in leaves), default=0)),
+        **found,
+        **_repeated_numbers(leaves),
     }
-    for name, own in inside.items():
-        found[f"leaves of {name}"] = float(len(own))
-        found[f"words of {name}"] = float(sum(len(text.split()) for _, _, text in own))
-    return found
 
 
-def _repeated_numbers(body: Mapping[str, Value]) -> dict[str, float]:
+def _repeated_numbers(leaves: Sequence[_Leaf]) -> dict[str, float]:
     """Sum and maximum of the numbers that stand behind one key more than once, as sizes of inputs do."""
     numbers: dict[str, list[float]] = {}
-    for _, key, text in _leaves(body, 0, ""):
-        try:
-            value = float(text)
-        except ValueError:
-            continue
-        if abs(value) < 1e18:  # neither infinity nor NaN nor a hash of digits
-            numbers.setdefault(key, []).append(value)
+    for leaf in leaves:
+        if (value := _number(leaf.text)) is not None:
+            numbers.setdefault(leaf.key, []).append(value)
     found: dict[str, float] = {}
     for key, values in numbers.items():
         if len(values) > 1:
             found |= {f"sum of {key}": sum(values), f"largest {key}": max(values)}
     return found
+
+
+def _number(text: str) -> float | None:
+    """Neither infinity nor NaN nor a hash of digits."""
+    if not text or text[0] not in _BEGINS_NUMBER:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if abs(value) < 1e18 else None
