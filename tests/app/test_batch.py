@@ -169,7 +169,7 @@ def test_an_interruption_moves_no_digit_of_the_shipped_model(tmp_path: Path) -> 
     engine = engine_builder(settings, Job.of(source, tmp_path / "x.jsonl", settings).checkpoint)()
     score(source, tmp_path / "whole.jsonl", settings, engine)
     with pytest.raises(EngineUnavailable):
-        score(source, tmp_path / "out.jsonl", settings, engine, most=3)
+        score(source, tmp_path / "out.jsonl", settings, engine, most=2)
     score(source, tmp_path / "out.jsonl", settings, engine)
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
