@@ -43,7 +43,8 @@ class UnitCosts:
     reading, prompts, tokens: of sample requests, in the same order: seconds to read, prompts each became, their tokens.
     engine: seconds of a call = call + prompt * its prompts + token * its tokens; engine_seconds: (prompts, tokens,
     seconds) as they were measured. hit, miss: of a request on the event loop and around it. beside: the engine's pace
-    while a config is being read on the same core, as a share of its own; reader_beside: reading's.
+    while a config is being read on the same core, as a share of its own; reader_beside: reading's. client: of the
+    generator's core, for a request; outside: what else an answer needs beyond the service, such as the kernel.
     """
 
     reading: tuple[float, ...]
@@ -57,6 +58,8 @@ class UnitCosts:
     miss: float
     beside: float
     reader_beside: float
+    client: float = 0.0
+    outside: float = 0.0
 
     def engine(self, prompts: float, tokens: float) -> float:
         """Seconds of one call."""

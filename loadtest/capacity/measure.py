@@ -9,10 +9,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from loadtest.capacity.costs import UnitCosts, measure_costs
@@ -28,6 +27,7 @@ MIXES: tuple[Mix, ...] = ("cold", "hot")
 SHARES = (0.5, 0.7, 0.9)
 _SERVICE_CORE, _LOCUST_CORE = 0, 1
 _CLIENTS, _CAPACITY_SECONDS, _SECONDS = 32, 15.0, 40.0
+_QUIET_RATE, _QUIET_SECONDS = 20.0, 10.0
 #: The closed loop's own way to hide: the service stands still for so long, in the middle.
 _FROZEN_SECONDS, _LOOP_SHARE = 2.0, 0.7
 console = Console()
@@ -36,7 +36,7 @@ console = Console()
 def measure() -> None:
     """Everything but bulk scoring; about eight minutes."""
     with running_service({"log_level": "warning"}, core=_SERVICE_CORE) as service:
-        costs = measure_costs(service, _SERVICE_CORE)
+        costs = _with_client(service, measure_costs(service, _SERVICE_CORE))
         save("costs", asdict(costs))
         console.print(
             f"costs of a new request, ms: { {k: round(1000 * v, 2) for k, v in costs.cold.items()} }"
@@ -63,6 +63,15 @@ def measure() -> None:
     simulate()
 
 
+def _with_client(service: RunningService, costs: UnitCosts) -> UnitCosts:
+    """With what an answer takes outside of the service, seen where nothing waits for anything."""
+    quiet = run_locust(
+        service.url, SCENARIO, "hot", _QUIET_SECONDS, rate=_QUIET_RATE, seed=80, core=_LOCUST_CORE
+    )
+    outside = quiet.p50 / 1000 - costs.hit - quiet.client_seconds
+    return replace(costs, client=quiet.client_seconds, outside=max(0.0, outside))
+
+
 def simulate() -> None:
     """The runs that were measured once more, by the simulation."""
     content = load()
@@ -78,9 +87,8 @@ def simulate() -> None:
 def simulated(costs: UnitCosts, mix: Mix, rate: float, seconds: float, seed: int) -> Measured:
     """What the simulation says to the very schedule that Locust keeps."""
     planned = schedule(SCENARIO, mix, rate, seconds, seed)
-    known = [_job(body) for body in warm_up(SCENARIO, mix)]
-    simulation = Simulation(costs, known=known)
-    taken = simulation.run([Asked(due.seconds, _job(due.body)) for due in planned])
+    simulation = Simulation(costs, known=warm_up(SCENARIO, mix))
+    taken = simulation.run([Asked(due.seconds, due.body) for due in planned])
     last = max(due + waited for due, waited in simulation.answered)
     return Measured.of(list(1000 * taken), {}, len(planned) / seconds, last)
 
@@ -139,13 +147,3 @@ def deviations(run: dict[str, Any]) -> dict[str, float]:
     """Of the simulation from the measurement, relative, per figure."""
     names = ("answered", "p50", "p95", "p99")
     return {name: run["simulated"][name] / run["measured"][name] - 1 for name in names}
-
-
-def _job(body: bytes) -> bytes:
-    return body
-
-
-def quiet_median(costs: UnitCosts) -> float:
-    """Milliseconds of a new request on an idle service."""
-    taken = Simulation(costs).run([Asked(10.0 * place, place) for place in range(200)])
-    return float(1000 * np.median(taken))

@@ -101,6 +101,8 @@ def _costs(content: dict[str, Any], costs: UnitCosts) -> str:
     rows += [
         ["a new request, together", f"{1000 * sum(costs.cold.values()):.2f}"],
         ["a request whose answer is kept", f"{1000 * costs.hit:.2f}"],
+        ["outside of the service: the generator, on its core", f"{1000 * costs.client:.2f}"],
+        ["outside of the service: the rest", f"{1000 * costs.outside:.2f}"],
     ]
     calls = [
         [str(prompts), str(tokens), f"{1000 * seconds:.1f}", f"{1000 * costs.engine(prompts, tokens):.1f}"]

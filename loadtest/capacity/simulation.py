@@ -7,7 +7,8 @@
 
 Event loop, readers and engine share the cores. The loop goes first (`app.priority`); readers hold the interpreter, so
 that all of them together advance like one; beside a reader the engine has the share that was measured. Deadlines and
-refusals are left out: below capacity nothing is refused.
+refusals are left out: below capacity nothing is refused. The generator is there too: it has a core of its own, on
+which its requests and answers queue as they do in the service.
 """
 
 import math
@@ -72,6 +73,7 @@ class Simulation:
         self._costs, self._cores, self._limits = costs, cores, limits or Limits()
         self._known = set(known)
         self._now = 0.0
+        self._client: deque[_Work] = deque()
         self._loop: deque[_Work] = deque()
         self._to_read: deque[_Request] = deque()
         self._reading: list[_Work] = []
@@ -96,12 +98,17 @@ class Simulation:
             arrival = coming[0].due if coming else math.inf
             self._advance(arrival)
             if coming and self._now >= arrival:
-                self._arrive(coming.popleft())
+                self._send(coming.popleft())
             self._dispatch()
         return np.array([seconds for _, seconds in self.answered])
 
     def _busy(self) -> bool:
-        return bool(self._loop or self._reading or self._to_read or self._queue or self._engine)
+        return bool(
+            self._client or self._loop or self._reading or self._to_read or self._queue or self._engine
+        )
+
+    def _send(self, request: _Request) -> None:
+        self._client.append(_Work(self._costs.client / 2, lambda: self._arrive(request)))
 
     def _arrive(self, request: _Request) -> None:
         # Half of a new request's work around it comes before its reading, half with its answer.
@@ -140,7 +147,10 @@ class Simulation:
             self._answer(one)
 
     def _answer(self, request: _Request) -> None:
-        self.answered.append((request.due, self._now - request.due))
+        self._client.append(_Work(self._costs.client / 2, lambda: self._receive(request)))
+
+    def _receive(self, request: _Request) -> None:
+        self.answered.append((request.due, self._now + self._costs.outside - request.due))
 
     def _dispatch(self) -> None:
         """Give free readers and the engine what waits for them."""
@@ -186,15 +196,16 @@ class Simulation:
             if work.seconds <= 1e-12:
                 done.append(work)
         for work in done:
-            if self._loop and work is self._loop[0]:
-                self._loop.popleft()
-            elif work in self._reading:
+            for line in (self._client, self._loop):
+                if line and work is line[0]:
+                    line.popleft()
+            if work in self._reading:
                 self._reading.remove(work)
             work.then()
 
     def _paces(self) -> list[tuple[_Work, float]]:
         """Who works now, and how fast: 1 is a core of one's own."""
-        found: list[tuple[_Work, float]] = []
+        found: list[tuple[_Work, float]] = [(self._client[0], 1.0)] if self._client else []
         cores = float(self._cores)
         interpreter = 1.0
         if self._loop:

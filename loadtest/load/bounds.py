@@ -1,4 +1,4 @@
-"""What a load must not exceed: a mistyped number must not become an attack, nor a mistyped host a stranger's trouble."""
+"""What a load must not exceed: a typing error must not become an attack, nor load somebody else's machine."""
 
 from urllib.parse import urlsplit
 

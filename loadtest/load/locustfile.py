@@ -14,7 +14,7 @@ import time
 import urllib.request
 from argparse import Namespace
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,18 @@ class _Record:
         self.failures: Counter[str] = Counter()
         self.offered = 0.0
         self.began = self.ended = 0.0
+        self.used = 0.0
+
+    def begin(self) -> None:
+        """Now the first request may be due."""
+        self.began, self.used = time.perf_counter(), time.process_time()
 
     def measured(self) -> Measured:
+        used = time.process_time() - self.used
         seconds = self.ended - self.began
-        return Measured.of(
-            self.milliseconds, self.failures, self.offered or len(self.milliseconds) / seconds, seconds
-        )
+        offered = self.offered or len(self.milliseconds) / seconds
+        found = Measured.of(self.milliseconds, self.failures, offered, seconds)
+        return replace(found, client_seconds=used / max(found.requests, 1))
 
 
 _record = _Record()
@@ -96,10 +102,15 @@ class LoadUser(FastHttpUser):
         options = self.environment.parsed_options
         self._first = next(LoadUser._counter) == 0
         if self._first:
-            for body in warm_up(options.scenario, options.mix):
-                self._quietly(body)
+            try:
+                for body in warm_up(options.scenario, options.mix):
+                    self._quietly(body)
+            except OSError as error:
+                sys.stderr.write(f"loadtest: the service does not answer: {type(error).__name__}\n")
+                self.environment.process_exit_code = 1
+                self._end()
             LoadUser._closed = endless(options.scenario, options.mix, options.seed)
-            _record.began = time.perf_counter()
+            _record.begin()
         while not _record.began:
             gevent.sleep(0.01)
 
@@ -120,7 +131,8 @@ class LoadUser(FastHttpUser):
         planned = schedule(options.scenario, options.mix, options.rate, options.seconds, options.seed)
         _record.offered = len(planned) / options.seconds
         asking = Group()
-        start = _record.began = time.perf_counter()
+        _record.begin()
+        start = _record.began
         for due in planned:
             gevent.sleep(max(0.0, start + due.seconds - time.perf_counter()))
             asking.spawn(self._ask, due.body, due.name, start + due.seconds)

@@ -34,6 +34,15 @@ def test_a_request_alone_takes_what_its_parts_take() -> None:
     assert Simulation(COSTS, known=["a"]).run([Asked(1.0, "a")]) == pytest.approx([0.001])
 
 
+def test_the_generator_has_a_core_and_a_queue_of_its_own() -> None:
+    slow = replace(COSTS, client=0.02, outside=0.003)
+    taken = Simulation(slow, known=["a"]).run([Asked(0.0, "a"), Asked(0.0, "a")])
+    assert taken[0] == pytest.approx(
+        0.030 + 0.003
+    )  # sent after 10 ms, received behind the second one's sending
+    assert taken[1] == pytest.approx(0.040 + 0.003)
+
+
 def test_kept_answers_wait_as_an_m_d_1_queue_does() -> None:
     share = 0.8
     asked = [Asked(one.seconds, "a") for one in poisson(share / COSTS.hit, 40_000)]
