@@ -8,10 +8,12 @@ Reading is Python and would hold the interpreter that the engine needs between t
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 from app.batch.stages import ReadWindow, Said, Stages, compute
 from app.batch.windows import Window
@@ -19,6 +21,7 @@ from app.logging import configure_logging
 from app.settings import Settings
 from model.checkpoint import Checkpoint
 from model.engines.base import Engine
+from model.errors import EngineUnavailable
 
 #: Calls of the engine at a time, whatever it would take.
 _MOST_CALLS = 16
@@ -41,7 +44,7 @@ def answered_here(
 ) -> Iterator[tuple[Window, list[bytes]]]:
     """Every window with its answers. The engine is started and closed here.
 
-    Raises CheckpointError, EngineUnavailable, BrokenProcessPool.
+    Raises CheckpointError, EngineUnavailable.
     """
     calls = min(engine.concurrency, _MOST_CALLS)
     pool = ProcessPoolExecutor(
@@ -63,6 +66,8 @@ def answered_here(
                     yield _oldest(waiting)
             while waiting:
                 yield _oldest(waiting)
+        except BrokenProcessPool:
+            raise EngineUnavailable("a process that reads has died; the same command goes on") from None
         finally:
             for _, future in waiting:
                 future.cancel()
@@ -78,6 +83,7 @@ def _oldest(waiting: deque[tuple[Window, Future[Future[list[bytes]]]]]) -> tuple
 def _begin(settings: Settings) -> None:
     """In a reader process."""
     global _stages
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     threading.Thread(target=_end_with_parent, daemon=True).start()
     configure_logging("error")
     _stages = Stages(settings, Checkpoint.load(settings.checkpoint))

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from app.batch.local import cores
 from app.batch.run import Job
 from app.batch.source import open_source
 from app.batch.stages import Stages, compute
@@ -24,6 +25,7 @@ from app.build import engine_builder
 from app.settings import Settings
 from app.startup import ConfigurationError
 from model.checkpoint import Checkpoint
+from model.errors import EngineUnavailable
 
 _Rows = dict[str, Any]
 
@@ -31,14 +33,20 @@ _Rows = dict[str, Any]
 def answered_on_ray(
     job: Job, windows: Iterable[Window], *, readers: int, engines: int, address: str | None = None
 ) -> Iterator[tuple[Window, list[bytes]]]:
-    """Every window with its answers, in order. Raises ConfigurationError where Ray is missing."""
+    """Every window with its answers, in order. Raises ConfigurationError where Ray is missing, EngineUnavailable."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a service that reports to nobody
     try:
         import ray
         import ray.data
+        import ray.exceptions
     except ModuleNotFoundError:
         raise ConfigurationError("--ray needs Ray: pip install 'jobcast[ray]'") from None
-    ray.init(address=address, ignore_reinit_error=True, logging_level=logging.ERROR, include_dashboard=False)
+    settings = job.settings
+    threads = settings.engine_threads or 1
+    # A Ray of this machine alone must not wait for cores that never come: actors may share them.
+    here = address is None and "RAY_ADDRESS" not in os.environ
+    slots = max(cores(), readers + engines * threads) if here else None
+    ray.init(address=address, num_cpus=slots, logging_level=logging.ERROR, include_dashboard=False)
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         planned = list(_without_lines(windows))
@@ -51,8 +59,7 @@ def answered_on_ray(
             [{"number": window.number, "positions": list(window.new.values())} for window in planned],
             override_num_blocks=len(planned),
         )
-        settings = job.settings
-        threads = settings.engine_threads or 1
+        gpus = 1 if settings.engine == "vllm" and ray.cluster_resources().get("GPU") else 0
         scored = rows.map_batches(
             Reading,
             fn_constructor_args=(job.source_path.absolute(), settings),
@@ -65,10 +72,13 @@ def answered_on_ray(
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=engines),
             num_cpus=threads,
+            num_gpus=gpus,
         )
         for window, row in zip(planned, scored.iter_rows(), strict=True):
             assert row["number"] == window.number
             yield window, pickle.loads(row["answers"])
+    except ray.exceptions.RayError as error:
+        raise EngineUnavailable(f"Ray failed: {type(error).__name__}; the same command goes on") from error
     finally:
         ray.shutdown()
 
@@ -84,7 +94,6 @@ class Reading:
     """An actor that reads the requests of a window."""
 
     def __init__(self, source: Path, settings: Settings) -> None:
-        _one_thread()
         self._source = open_source(source, settings.max_body_bytes)
         self._stages = Stages(settings, Checkpoint.load(settings.checkpoint))
 
@@ -108,10 +117,6 @@ class Scoring:
         window = pickle.loads(rows["window"][0])
         answers = self._stages.answer(window, compute(self._engine, window))
         return {"number": rows["number"], "answers": _column(pickle.dumps(answers))}
-
-
-def _one_thread() -> None:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 def _column(content: bytes) -> np.ndarray:

@@ -23,7 +23,7 @@ from app.units import UnitReader, Units
 from model import jobs
 from model.checkpoint import Checkpoint
 from model.engines.base import Engine, Query
-from model.errors import JobcastError
+from model.errors import EngineUnavailable, JobcastError
 
 log = structlog.get_logger()
 
@@ -125,7 +125,7 @@ class Stages:
 def compute(engine: Engine, window: ReadWindow, threads: Executor | None = None) -> dict[bytes, Said]:
     """What the engine says to every prompt of a window. threads: for engines that take several calls at a time.
 
-    Raises EngineUnavailable, or whatever else an engine dies of: a run can go on when it is well again.
+    Raises EngineUnavailable: a run can go on when it is well again.
     """
     said: dict[bytes, Said] = {}
     for answers in (threads.map if threads else map)(lambda call: _call(engine, call), window.calls):
@@ -143,6 +143,10 @@ def _call(engine: Engine, call: Sequence[tuple[bytes, Query]]) -> dict[bytes, Sa
             return {call[0][0]: error}
         # Find the one at fault; the others must not suffer for it.
         return {key: answer for one in call for key, answer in _call(engine, [one]).items()}
+    except Exception as error:
+        raise EngineUnavailable(
+            f"the engine failed: {type(error).__name__}; the same command goes on"
+        ) from error
     return {key: forecast.values for (key, _), forecast in zip(call, forecasts, strict=True)}
 
 

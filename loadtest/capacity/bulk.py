@@ -29,7 +29,7 @@ from loadtest.load.bodies import scheduler_request
 from loadtest.load.popularity import draw
 from loadtest.reliability.running import ROOT
 
-_RECORDS, _JOBS = 10_000, 4_000
+_RECORDS, _JOBS = 10_000, 10_000
 #: Windows that the bare engine is timed on.
 _TIMED_WINDOWS = 8
 console = Console()

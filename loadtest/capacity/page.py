@@ -1,31 +1,18 @@
 """docs/capacity.md from docs/capacity.json and docs/capacity-notes.md."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from loadtest.capacity.costs import UnitCosts
-from loadtest.capacity.measure import MIXES, SHARES, costs_of, deviations
+from loadtest.capacity.measure import MIXES, SHARES, costs_of
 from loadtest.capacity.plan import Assumptions, break_even, gpu_seconds, needs
 from loadtest.capacity.plots import plot_costs, plot_runs
 from loadtest.capacity.results import RESULTS, load
+from loadtest.capacity.verdicts import verdicts_of
 from loadtest.load.popularity import EXPONENT, FITTED
 from model.evaluation.markdown import section, table
 
 _FIGURES = (("answered", "answered /s"), ("p50", "p50 ms"), ("p95", "p95 ms"), ("p99", "p99 ms"))
-#: How far the simulation may be from the measurement.
-_DEVIATION = 0.20
-_TAIL, _OF_THE_ENGINE = 5.0, 0.9
-
-
-@dataclass(frozen=True)
-class _Verdict:
-    """What must hold, and whether it does."""
-
-    what: str
-    measured: str
-    bound: str
-    holds: bool
 
 
 def write_page(assumed: Assumptions, results: Path = RESULTS) -> bool:
@@ -33,7 +20,7 @@ def write_page(assumed: Assumptions, results: Path = RESULTS) -> bool:
     content = load(results)
     costs = costs_of(content["costs"]) if "costs" in content else None
     notes = results.with_name("capacity-notes.md")
-    verdicts = _verdicts(content)
+    verdicts = verdicts_of(content)
     images = results.with_name("img")
     if costs:
         plot_costs(costs.cold, images / "capacity-costs.png")
@@ -56,44 +43,6 @@ def write_page(assumed: Assumptions, results: Path = RESULTS) -> bool:
     ]
     results.with_suffix(".md").write_text("\n\n".join(part for part in parts if part) + "\n")
     return all(verdict.holds for verdict in verdicts)
-
-
-def _verdicts(content: dict[str, Any]) -> list[_Verdict]:
-    found = []
-    for mix in MIXES:
-        if run := content.get(f"run {mix} 0.7"):
-            one = run["measured"]
-            tail = one["p99"] / one["p50"]
-            found.append(
-                _Verdict(f"p99 / p50 at 70 %, {mix}", f"{tail:.2f}", f"at most {_TAIL:.0f}", tail <= _TAIL)
-            )
-            errors = one["errors"]
-            found.append(_Verdict(f"errors at 70 %, {mix}", f"{errors:.2%}", "none", errors == 0))
-    simulated = {name: run for name, run in content.items() if name.startswith("run ") and "simulated" in run}
-    for name, run in simulated.items():
-        figure, worst = max(deviations(run).items(), key=lambda entry: abs(entry[1]))
-        found.append(
-            _Verdict(
-                f"simulation beside {name}, worst figure",
-                f"{figure} {worst:+.1%}",
-                "within 20 %",
-                abs(worst) <= _DEVIATION,
-            )
-        )
-    if bulk := content.get("bulk"):
-        share = bulk["of_the_engine"]
-        found.append(
-            _Verdict(
-                "bulk scoring / engine", f"{share:.2f}", f"at least {_OF_THE_ENGINE}", share >= _OF_THE_ENGINE
-            )
-        )
-        equal = {"killed twice and resumed": "killed_twice_is_equal", "Ray Data": "ray_is_equal"}
-        found += [
-            _Verdict(f"bulk scoring, {name}: the same bytes", str(bulk[key]), "True", bulk[key])
-            for name, key in equal.items()
-            if key in bulk
-        ]
-    return found
 
 
 def _costs(content: dict[str, Any], costs: UnitCosts) -> str:

@@ -174,57 +174,91 @@ def test_an_interruption_moves_no_digit_of_the_shipped_model(tmp_path: Path) -> 
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
-def test_a_run_killed_twice_ends_with_the_same_bytes(tmp_path: Path, stored: Path) -> None:
-    requests = [script(number * 7 % 900, id=f"r{number}") for number in range(1000)]
-    source = write(tmp_path / "in.jsonl", requests)
+class Command:
+    """`jobcast batch` in a process of its own."""
 
-    def command(output: str) -> "subprocess.Popen[str]":
-        words = [*("batch", str(source), str(tmp_path / output)), "--readers", "1"]
-        environment = {**os.environ, "JOBCAST_CHECKPOINT": str(stored), "JOBCAST_ENGINE": "fake"}
+    def __init__(self, source: Path, stored: Path) -> None:
+        self.source = source
+        self.environment = {**os.environ, "JOBCAST_CHECKPOINT": str(stored), "JOBCAST_ENGINE": "fake"}
+
+    def start(self, output: str) -> "subprocess.Popen[str]":
+        words = [sys.executable, "-m", "app.cli", "batch", str(self.source), str(self.path(output))]
         return subprocess.Popen(
-            [sys.executable, "-m", "app.cli", *words],
-            cwd=ROOT,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
+            [*words, "--readers", "1"], cwd=ROOT, env=self.environment, stderr=subprocess.PIPE, text=True
         )
 
-    def children(pid: int) -> list[int]:
-        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    def path(self, output: str) -> Path:
+        return self.source.with_name(output)
 
-    partial = tmp_path / "out.jsonl.partial"
-    for _ in range(2):
-        before = partial.stat().st_size if partial.exists() else 0
-        with command("out.jsonl") as process:
-            until = time.monotonic() + 60
-            while not partial.exists() or partial.stat().st_size <= before:
-                assert process.poll() is None
-                assert time.monotonic() < until
-                time.sleep(0.005)
-            readers = children(process.pid)
-            process.send_signal(signal.SIGKILL)
-        assert readers
-        until = time.monotonic() + 10
-        while any(Path(f"/proc/{pid}/cmdline").exists() and _runs(pid) for pid in readers):
-            assert time.monotonic() < until, "a reader outlived its parent"
-            time.sleep(0.02)
-        assert partial.exists()
-    with command("out.jsonl") as process:
-        told = process.communicate()[1]
-    assert process.returncode == 0
-    assert "going on after" in told
-    with command("whole.jsonl") as process:
-        process.communicate()
-    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-    assert [one["id"] for one in read(tmp_path / "out.jsonl")] == [one["id"] for one in requests]
+    def until_more_is_written(self, process: "subprocess.Popen[str]", output: str, before: int) -> None:
+        partial, until = self.path(output + ".partial"), time.monotonic() + 60
+        while not partial.exists() or partial.stat().st_size <= before:
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.005)
 
 
-def _runs(pid: int) -> bool:
+def readers_of(process: "subprocess.Popen[str]") -> list[int]:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+def runs(pid: int) -> bool:
     """Neither gone nor a zombie that nobody waits for."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.fixture
+def command(tmp_path: Path, stored: Path) -> Command:
+    """Over 900 different requests, some of them twice."""
+    requests = [script(number * 7 % 900, id=f"r{number}") for number in range(1000)]
+    return Command(write(tmp_path / "in.jsonl", requests), stored)
+
+
+def test_a_run_killed_twice_ends_with_the_same_bytes(command: Command) -> None:
+    partial = command.path("out.jsonl.partial")
+    for _ in range(2):
+        before = partial.stat().st_size if partial.exists() else 0
+        with command.start("out.jsonl") as process:
+            command.until_more_is_written(process, "out.jsonl", before)
+            readers = readers_of(process)
+            process.send_signal(signal.SIGKILL)
+        assert len(readers) == 1
+        until = time.monotonic() + 10
+        while any(runs(pid) for pid in readers):
+            assert time.monotonic() < until, "a reader outlived its parent"
+            time.sleep(0.02)
+        assert partial.exists()
+    with command.start("out.jsonl") as process:
+        told = process.communicate()[1]
+    assert process.returncode == 0
+    assert "going on after" in told
+    with command.start("whole.jsonl") as process:
+        process.communicate()
+    assert command.path("out.jsonl").read_bytes() == command.path("whole.jsonl").read_bytes()
+    assert [one["id"] for one in read(command.path("out.jsonl"))] == [f"r{number}" for number in range(1000)]
+
+
+def test_a_reader_that_dies_ends_the_run_in_one_line(command: Command) -> None:
+    with command.start("out.jsonl") as process:
+        command.until_more_is_written(process, "out.jsonl", 0)
+        os.kill(readers_of(process)[0], signal.SIGKILL)
+        told = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert told.splitlines()[-1].startswith("jobcast: a process that reads has died")
+    assert command.path("out.jsonl.partial").stat().st_size > 0
+
+
+def test_ctrl_c_ends_the_run_quietly(command: Command) -> None:
+    with command.start("out.jsonl") as process:
+        command.until_more_is_written(process, "out.jsonl", 0)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in told
 
 
 def test_another_input_does_not_go_on_with_a_run(tmp_path: Path, settings: Settings) -> None:
