@@ -45,9 +45,10 @@ def answered_on_ray(
     threads = settings.engine_threads or 1
     # A Ray of this machine alone must not wait for cores that never come: actors may share them.
     here = address is None and "RAY_ADDRESS" not in os.environ
-    slots = max(cores(), readers + engines * threads) if here else None
+    slots = max(cores(), readers + engines * threads + 1) if here else None
     ray.init(address=address, num_cpus=slots, logging_level=logging.ERROR, include_dashboard=False)
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         planned = list(_without_lines(windows))
         if not planned:
