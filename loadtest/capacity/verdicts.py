@@ -1,5 +1,6 @@
 """What must hold of the measured figures, and whether it does."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,10 @@ def verdicts_of(content: dict[str, Any]) -> list[Verdict]:
             found.append(Verdict(f"errors at 70 %, {mix}", f"{errors:.2%}", "none", errors == 0))
     simulated = {name: run for name, run in content.items() if name.startswith("run ") and "simulated" in run}
     for name, run in simulated.items():
-        figure, worst = max(deviations(run).items(), key=lambda entry: abs(entry[1]))
+        # What is not a number is worse than any.
+        figure, worst = max(
+            deviations(run).items(), key=lambda entry: math.inf if math.isnan(entry[1]) else abs(entry[1])
+        )
         found.append(
             Verdict(
                 f"simulation beside {name}, worst figure",
