@@ -3,8 +3,8 @@
     plan: all windows, as positions in the input ─► Reading ─► Scoring ─► in the windows' order, written here
                                                    (CPU actors) (an engine each)
 
-The plan is made before anything is computed, since Ray Data splits what it knows: the driver needs some 100 bytes for
-each different request. Machines read the input by its path: it lies where all of them see it.
+The plan is made before anything is computed, since Ray Data splits what it knows: the driver needs some 300 bytes for
+each record. Machines read the input by its path: it lies where all of them see it.
 """
 
 import logging

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import orjson
 from scipy.optimize import nnls
 
 from app.api.requests import parse_json
@@ -40,13 +41,15 @@ _BESIDE_SECONDS = 4.0
 class UnitCosts:
     """Seconds of one core, unless they say otherwise.
 
-    reading, prompts, tokens: of sample requests, in the same order: seconds to read, prompts each became, their tokens.
+    kinds, reading, prompts, tokens: of sample requests, in the same order: seconds to read, prompts each became, their
+    tokens together.
     engine: seconds of a call = call + prompt * its prompts + token * its tokens; engine_seconds: (prompts, tokens,
     seconds) as they were measured. hit, miss: of a request on the event loop and around it. beside: the engine's pace
     while a config is being read on the same core, as a share of its own; reader_beside: reading's. client: of the
     generator's core, for a request; outside: what else an answer needs beyond the service, such as the kernel.
     """
 
+    kinds: tuple[str, ...]
     reading: tuple[float, ...]
     prompts: tuple[int, ...]
     tokens: tuple[int, ...]
@@ -106,6 +109,7 @@ def measure_costs(service: RunningService, core: int | None) -> UnitCosts:
     (call, prompt, token), _ = nnls(shape, np.ones(len(taken)))
     hit, whole = asyncio.run(_around(service))
     costs = UnitCosts(
+        kinds=tuple(kind_of(body) for body in bodies),
         reading=tuple(reading),
         prompts=tuple(len(queries) for queries in questions),
         tokens=tuple(sum(len(query.prompt) for query in queries) for queries in questions),
@@ -120,6 +124,11 @@ def measure_costs(service: RunningService, core: int | None) -> UnitCosts:
     )
     alone = [costs.engine(*size) for size in zip(costs.prompts, costs.tokens, strict=True)]
     return replace(costs, miss=max(hit, whole - float(np.mean(reading)) - float(np.mean(alone))))
+
+
+def kind_of(body: bytes) -> str:
+    """Of a request: what it costs depends on it more than on anything else."""
+    return str(orjson.loads(body)["kind"])
 
 
 def _reader(checkpoint: Checkpoint) -> Callable[[bytes], list[Query]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from loadtest.capacity.costs import UnitCosts, measure_costs
+from loadtest.capacity.costs import UnitCosts, kind_of, measure_costs
 from loadtest.capacity.results import load, save
 from loadtest.capacity.simulation import Asked, Simulation
 from loadtest.load.locust_process import run_locust
@@ -88,7 +88,7 @@ def simulated(costs: UnitCosts, mix: Mix, rate: float, seconds: float, seed: int
     """What the simulation says to the very schedule that Locust keeps."""
     planned = schedule(SCENARIO, mix, rate, seconds, seed)
     simulation = Simulation(costs, known=warm_up(SCENARIO, mix))
-    taken = simulation.run([Asked(due.seconds, due.body) for due in planned])
+    taken = simulation.run([Asked(due.seconds, due.body, kind_of(due.body)) for due in planned])
     last = max(due + waited for due, waited in simulation.answered)
     return Measured.of(list(1000 * taken), {}, len(planned) / seconds, last)
 

@@ -132,7 +132,9 @@ def _runs(content: dict[str, Any]) -> str:
                 cells.append(f"{run['measured'][name]:.4g}{simulated}")
             rows.append([*cells, f"{run['measured']['errors']:.2%}"])
     capacities = [
-        f"{mix} {content[f'capacity {mix}']['answered']:.1f}" for mix in MIXES if f"capacity {mix}" in content
+        f"{mix} {one['answered']:.1f} (Locust's core busy for {one['answered'] * one['client_seconds']:.0%})"
+        for mix in MIXES
+        if (one := content.get(f"capacity {mix}"))
     ]
     if not rows:
         return ""

@@ -26,10 +26,11 @@ _SETTINGS = Settings.model_fields
 
 @dataclass(frozen=True)
 class Asked:
-    """A request: its moment in seconds, and the job that it is about."""
+    """A request: its moment in seconds, and the job that it is about. kind: None for any."""
 
     seconds: float
     job: Hashable
+    kind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,11 @@ class Simulation:
     def run(self, asked: Sequence[Asked], seed: int = 0) -> np.ndarray:
         """[requests], seconds to each answer."""
         random = np.random.default_rng(seed)
-        samples = random.integers(len(self._costs.reading), size=len(asked))
-        coming = deque(
-            _Request(one.seconds, one.job, int(sample)) for one, sample in zip(asked, samples, strict=True)
-        )
+        kinds = np.array(self._costs.kinds)
+        alike = {
+            kind: np.flatnonzero((kinds == kind) | (kind is None)) for kind in {one.kind for one in asked}
+        }
+        coming = deque(_Request(one.seconds, one.job, int(random.choice(alike[one.kind]))) for one in asked)
         while coming or self._busy():
             arrival = coming[0].due if coming else math.inf
             self._advance(arrival)

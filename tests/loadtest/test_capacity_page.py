@@ -54,7 +54,7 @@ def test_the_page_is_made_of_what_is_there(tmp_path: Path) -> None:
     assert write_page(Assumptions(), results)
     assert "Nothing was measured here" in (tmp_path / "capacity.md").read_text()
     save("costs", asdict(COSTS), results)
-    save("capacity cold", {"answered": 28.0}, results)
+    save("capacity cold", {"answered": 28.0, "client_seconds": 0.002}, results)
     save("run cold 0.7", run(tail=6.0), results)
     save(
         "loops",

@@ -10,6 +10,7 @@ from loadtest.capacity.plan import Assumptions, break_even, needs, seconds_of_co
 from loadtest.capacity.simulation import Asked, Limits, Simulation
 
 COSTS = UnitCosts(
+    kinds=("text",),
     reading=(0.004,),
     prompts=(1,),
     tokens=(100,),
@@ -32,6 +33,13 @@ def poisson(per_second: float, count: int, seed: int = 0) -> list[Asked]:
 def test_a_request_alone_takes_what_its_parts_take() -> None:
     assert Simulation(COSTS).run([Asked(1.0, "a")]) == pytest.approx([0.002 + 0.004 + 0.010])
     assert Simulation(COSTS, known=["a"]).run([Asked(1.0, "a")]) == pytest.approx([0.001])
+
+
+def test_a_request_costs_what_its_kind_costs() -> None:
+    mixed = replace(COSTS, kinds=("a", "b"), reading=(0.004, 0.104), prompts=(1, 1), tokens=(100, 100))
+    taken = Simulation(mixed).run([Asked(10.0 * place, place, "ab"[place % 2]) for place in range(10)])
+    assert taken[::2] == pytest.approx(0.016)
+    assert taken[1::2] == pytest.approx(0.116)
 
 
 def test_the_generator_has_a_core_and_a_queue_of_its_own() -> None:
