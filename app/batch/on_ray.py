@@ -34,7 +34,8 @@ def answered_on_ray(
     job: Job, windows: Iterable[Window], *, readers: int, engines: int, address: str | None = None
 ) -> Iterator[tuple[Window, list[bytes]]]:
     """Every window with its answers, in order. Raises ConfigurationError where Ray is missing, EngineUnavailable."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a service that reports to nobody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it reports to nobody
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
         import ray.data

@@ -33,7 +33,7 @@ from model.engines.base import Engine, Query
 _SAMPLES, _ROUNDS, _BATCHES = 60, 5, (1, 2, 4, 8, 16, 32)
 _HITS, _MISSES = 1000, 100
 #: Numbers of bodies that no load asks about.
-_FIRST = 70_000_000
+_FIRST = 500_000_000
 _BESIDE_SECONDS = 4.0
 
 

@@ -26,50 +26,55 @@ SCENARIO = "steady"
 MIXES: tuple[Mix, ...] = ("cold", "hot")
 SHARES = (0.5, 0.7, 0.9)
 _SERVICE_CORE, _LOCUST_CORE = 0, 1
-_CLIENTS, _CAPACITY_SECONDS, _SECONDS = 32, 15.0, 40.0
+_CLIENTS, _CAPACITY_SECONDS = 32, 15.0
+#: Of a run at a share of capacity: some thousand requests each.
+_SECONDS = {"cold": 60.0, "hot": 20.0}
 _QUIET_RATE, _QUIET_SECONDS = 20.0, 10.0
 #: The closed loop's own way to hide: the service stands still for so long, in the middle.
-_FROZEN_SECONDS, _LOOP_SHARE = 2.0, 0.7
+_FROZEN_SECONDS, _LOOP_SECONDS, _LOOP_SHARE = 2.0, 40.0, 0.7
 console = Console()
 
 
 def measure() -> None:
     """Everything but bulk scoring; about eight minutes."""
     with running_service({"log_level": "warning"}, core=_SERVICE_CORE) as service:
-        costs = _with_client(service, measure_costs(service, _SERVICE_CORE))
-        save("costs", asdict(costs))
+        costs = measure_costs(service, _SERVICE_CORE)
         console.print(
             f"costs of a new request, ms: { {k: round(1000 * v, 2) for k, v in costs.cold.items()} }"
         )
-        for mix in MIXES:
-            # The first seconds of a service are its slowest.
-            run_locust(service.url, SCENARIO, mix, 5, clients=_CLIENTS, seed=90, core=_LOCUST_CORE)
-            capacity = run_locust(
-                service.url, SCENARIO, mix, _CAPACITY_SECONDS, clients=_CLIENTS, seed=91, core=_LOCUST_CORE
-            )
-            save(f"capacity {mix}", asdict(capacity))
-            console.print(f"{mix}: capacity {capacity.answered:.1f} requests a second")
+        capacities = {mix: _capacity(service, mix) for mix in MIXES}
+        save("costs", asdict(_with_client(service, costs, capacities["hot"].client_seconds)))
+        for mix, capacity in capacities.items():
             for seed, share in enumerate(SHARES, 10):
-                rate = share * capacity.answered
-                run = run_locust(
-                    service.url, SCENARIO, mix, _SECONDS, rate=rate, seed=seed, core=_LOCUST_CORE
-                )
-                save(
-                    f"run {mix} {share}",
-                    {"measured": asdict(run), "rate": rate, "seed": seed, "seconds": _SECONDS},
-                )
+                rate, seconds = share * capacity.answered, _SECONDS[mix]
+                run = run_locust(service.url, SCENARIO, mix, seconds, rate=rate, seed=seed, core=_LOCUST_CORE)
+                figures = {"measured": asdict(run), "rate": rate, "seed": seed, "seconds": seconds}
+                save(f"run {mix} {share}", figures)
                 console.print(f"{mix} at {share:.0%}: {run}")
         _loops(service)
     simulate()
 
 
-def _with_client(service: RunningService, costs: UnitCosts) -> UnitCosts:
-    """With what an answer takes outside of the service, seen where nothing waits for anything."""
+def _capacity(service: RunningService, mix: Mix) -> Measured:
+    """What clients get that ask one after another; the first seconds of a service are its slowest, and not counted."""
+    for seconds, seed in ((5.0, 90), (_CAPACITY_SECONDS, 91)):
+        found = run_locust(
+            service.url, SCENARIO, mix, seconds, clients=_CLIENTS, seed=seed, core=_LOCUST_CORE
+        )
+    save(f"capacity {mix}", asdict(found))
+    console.print(f"{mix}: capacity {found.answered:.1f} requests a second")
+    return found
+
+
+def _with_client(service: RunningService, costs: UnitCosts, client: float) -> UnitCosts:
+    """With what an answer takes outside of the service, seen where nothing waits for anything.
+
+    client: seconds of the generator for a request when it has many, so that what it does besides counts little.
+    """
     quiet = run_locust(
         service.url, SCENARIO, "hot", _QUIET_SECONDS, rate=_QUIET_RATE, seed=80, core=_LOCUST_CORE
     )
-    outside = quiet.p50 / 1000 - costs.hit - quiet.client_seconds
-    return replace(costs, client=quiet.client_seconds, outside=max(0.0, outside))
+    return replace(costs, client=client, outside=max(0.0, quiet.p50 / 1000 - costs.hit - client))
 
 
 def simulate() -> None:
@@ -109,12 +114,12 @@ def _loops(service: RunningService) -> None:
     clients = max(1, round(rate * load()[f"run cold {_LOOP_SHARE}"]["measured"]["p50"] / 1000))
     found: dict[str, Any] = {}
     for loop in ("open", "closed"):
-        with _standstill(service, _SECONDS / 2):
+        with _standstill(service, _LOOP_SECONDS / 2):
             run = run_locust(
                 service.url,
                 SCENARIO,
                 "cold",
-                _SECONDS,
+                _LOOP_SECONDS,
                 rate=rate if loop == "open" else None,
                 clients=clients if loop == "closed" else 1,
                 seed=60 + len(found),

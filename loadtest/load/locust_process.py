@@ -45,7 +45,7 @@ def run_locust(
             *("--host", url, "--scenario", scenario, "--mix", mix, "--seconds", str(seconds)),
             *("--users", str(clients), "--spawn-rate", str(clients), "--seed", str(seed)),
             *(["--loop", "closed"] if rate is None else ["--loop", "open", "--rate", str(rate)]),
-            *(["--html", str(html)] if html else []),
+            *(["--html", str(html.absolute())] if html else []),
             *("--measured", str(measured), *more),
         ]
         done = subprocess.run(

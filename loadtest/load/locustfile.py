@@ -137,6 +137,9 @@ class LoadUser(FastHttpUser):
             gevent.sleep(max(0.0, start + due.seconds - time.perf_counter()))
             asking.spawn(self._ask, due.body, due.name, start + due.seconds)
         asking.join(timeout=_ANSWER_SECONDS)
+        if len(asking):  # nobody answered these
+            _record.failures["0"] += len(asking)
+            _record.ended = time.perf_counter()
         self._end()
 
     def _ask(self, body: bytes, name: str, due: float) -> None:
