@@ -12,7 +12,7 @@ VLLM_PIP  := $(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-versio
 # The shipped checkpoint first; then those that differ by their training seed alone (make seeds).
 CHECKPOINTS ?= model/checkpoints/default $(wildcard $(RUN)-seed2/checkpoint $(RUN)-seed3/checkpoint)
 
-.PHONY: help serve test test-vllm check ci smoke train train-gpu seeds frontier benchmark bench fuzz reliability clean
+.PHONY: help serve test test-vllm check ci smoke train train-gpu seeds frontier benchmark bench fuzz reliability load capacity test-ray clean
 .DELETE_ON_ERROR:
 
 help:  ## list the commands
@@ -70,6 +70,15 @@ fuzz: $(VENV)/.dev  ## change configs at random and read them, CASES of each kin
 reliability: $(VENV)/.dev  ## hostile input, faults and overload against the running service: docs/reliability.md (two hours)
 	$(BIN)/python -m loadtest.reliability $(EXPERIMENTS)
 
+load: $(VENV)/.dev  ## every load scenario against a service started for it, judged; HTML reports in build/load
+	$(BIN)/python -m loadtest.load run
+
+capacity: $(VENV)/.ray  ## unit costs, load tests, their simulation, bulk scoring: docs/capacity.md (a quarter of an hour)
+	$(BIN)/python -m loadtest.capacity
+
+test-ray: $(VENV)/.ray  ## the tests that need Ray
+	$(BIN)/python -m pytest tests/app/test_batch_ray.py
+
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
@@ -86,6 +95,11 @@ $(VENV)/.serve: $(VENV)/.torch pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml constraints.txt
 	$(PIP) --constraint constraints.txt --editable '.[dev]'
 	touch $@ $(VENV)/.serve
+
+# Ray is 240 MB that nothing else needs.
+$(VENV)/.ray: $(VENV)/.dev
+	$(PIP) --constraint constraints.txt --editable '.[dev,ray]'
+	touch $@
 
 $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm.txt
 	$(PYTHON) -m venv $(VLLM_VENV)

@@ -4,11 +4,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from model.engines.base import Query
 from model.errors import InvalidGiven, InvalidHistory, InvalidQuantile, UnknownTarget
 from model.jobs.job import Job, Outcome
+from model.jobs.limits import check_object
 from model.targets import Target
 
 DEFAULT_QUANTILES = (0.1, 0.5, 0.9)
+#: The quantile that calibration needs.
+MEDIAN = 0.5
 MAX_QUANTILES = 32
 MAX_HISTORY = 20
 #: Quantiles are told apart to this many decimals.
@@ -41,6 +45,20 @@ class Ask:
     deadline_ms: int | None = None
     #: Of the bytes that it came as, where they were read as one: equal bytes need not be read again.
     fingerprint: bytes | None = None
+
+
+def asked(ask: Ask, known: Sequence[Target]) -> tuple[Query, tuple[float, ...]]:
+    """What the engine is asked, still without a prompt, and the quantiles that the answer shows.
+
+    Raises the error of whatever is wrong with the ask before its config was read.
+    """
+    quantiles = check_quantiles(ask.quantiles)
+    check_given(ask.given, known)
+    targets = check_targets(ask.targets, ask.given, known)
+    check_history(ask.history, known)
+    check_object(ask.config)
+    check_object(ask.context)
+    return Query((), targets, tuple(sorted({*quantiles, MEDIAN})), ask.given), quantiles
 
 
 def check_targets(

@@ -41,7 +41,7 @@ def build_service(
     if checkpoint is None or given is None:
         stored = StoredCheckpoint.load(settings.checkpoint)
         checkpoint = checkpoint or stored
-        build_engine = _engine_builder(settings, stored)
+        build_engine = engine_builder(settings, stored)
     if given is not None:
         build_engine = lambda: given  # noqa: E731
     secret = settings.cache_secret.get_secret_value() if settings.cache_secret else ""
@@ -113,7 +113,7 @@ def _store(settings: Settings, codec: Codec, metrics: Metrics) -> Store:
     return TieredStore(memory, shared)
 
 
-def _engine_builder(settings: Settings, checkpoint: StoredCheckpoint) -> Callable[[], Engine]:
+def engine_builder(settings: Settings, checkpoint: StoredCheckpoint) -> Callable[[], Engine]:
     """Makes the engine that the settings name; imports what only that one needs."""
 
     def fake() -> Engine:

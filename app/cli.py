@@ -103,6 +103,43 @@ def predict(
         print_answer(answer)
 
 
+@cli.command()
+def batch(
+    source: Annotated[Path, typer.Argument(help="A request per line (.jsonl) or row (.parquet).")],
+    output: Annotated[Path, typer.Argument(help="An answer per record, in order: .jsonl or .parquet.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Drop what is there, finished or not.")
+    ] = False,
+    readers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read; default: by the cores.")
+    ] = None,
+    ray: Annotated[bool, typer.Option("--ray", help="On Ray Data; needs jobcast[ray].")] = False,
+    ray_address: Annotated[str | None, typer.Option(help="The cluster; default: Ray's own choice.")] = None,
+    engines: Annotated[int, typer.Option(min=1, help="With --ray: engines at a time.")] = 1,
+) -> None:
+    """Predict for a file of requests; interrupted, the same command goes on where it was.
+
+    Exit status 3: every record has its line, but some are problems.
+    """
+    os.environ.pop(MULTIPROCESS_DIRECTORY, None)
+    from app.batch.command import batch as run
+    from app.logging import configure_logging
+
+    configure_logging("error")
+    raise typer.Exit(
+        run(
+            source,
+            output,
+            load_settings(),
+            overwrite=overwrite,
+            readers=readers,
+            ray=ray,
+            ray_address=ray_address,
+            engines=engines,
+        )
+    )
+
+
 @cli.command(
     add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
 )

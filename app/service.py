@@ -14,7 +14,7 @@ from typing import Any
 
 from app.admission import Admission, Ticket
 from app.answer import AnswerWriter
-from app.ask import Ask, check_given, check_history, check_quantiles, check_targets
+from app.ask import Ask, asked
 from app.batcher import Batcher
 from app.cache import Codec, ForecastCache, Found, Values
 from app.contracts import Checkpoint
@@ -22,11 +22,8 @@ from app.metrics import Metrics
 from app.timings import current
 from app.units import Unit, UnitReader
 from model.engines.base import Query
-from model.errors import DeadlineExceeded, InvalidGiven
-from model.jobs.limits import check_object
+from model.errors import DeadlineExceeded
 
-#: The quantile that calibration needs.
-MEDIAN = 0.5
 #: Of a config that was not read yet: about what it will become.
 _CHARACTERS_PER_TOKEN, _LEAST_TOKENS = 4, 64
 
@@ -107,15 +104,7 @@ class Service:
             raise DeadlineExceeded("the deadline passed before the answer was ready") from None
 
     async def _predict(self, ask: Ask, request_id: str, deadline: float, caller: str) -> dict[str, Any]:
-        known = self.checkpoint.targets
-        quantiles = check_quantiles(ask.quantiles)
-        check_given(ask.given, known)
-        targets = check_targets(ask.targets, ask.given, known)
-        check_history(ask.history, known)
-        check_object(ask.config)
-        check_object(ask.context)
-        computed = tuple(sorted({*quantiles, MEDIAN}))
-        question = Query((), targets, computed, ask.given)
+        question, quantiles = asked(ask, self.checkpoint.targets)
         if self._units.known(ask):
             return await self._answer(ask, question, quantiles, request_id, deadline, caller)
         # Refused before any work is spent on it, if it would be late.
@@ -135,8 +124,7 @@ class Service:
         ticket: Ticket | None = None,
     ) -> dict[str, Any]:
         units = await self._units.units(ask, deadline, caller)
-        if ask.given and len(units.all) != 1:
-            raise InvalidGiven("values can be given for one job only; say which with `job`")
+        units.check_given(ask.given)
         tokens = sum(len(unit.prompt) for unit in units.all)
         if ticket is not None:
             self._admission.read(ticket, tokens)

@@ -6,9 +6,10 @@ it became, so that equal bytes are read once. The key is random, so that nobody 
 
 import asyncio
 import contextvars
+import math
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -22,7 +23,7 @@ from app.metrics import Metrics
 from app.priority import step_back
 from app.timings import current
 from app.turns import Turns
-from model.errors import ConfigTooDeep
+from model.errors import ConfigTooDeep, InvalidGiven
 from model.jobs import select
 from model.jobs.job import Job, Reading, Scope
 from model.jobs.names import with_masked_names
@@ -54,6 +55,11 @@ class Units:
     def all(self) -> tuple[Unit, ...]:
         """The workflow first, then its jobs."""
         return (self.workflow, *self.jobs) if self.workflow else self.jobs
+
+    def check_given(self, given: Mapping[str, float]) -> None:
+        """Raises InvalidGiven where it is open whose values are known."""
+        if given and len(self.all) != 1:
+            raise InvalidGiven("values can be given for one job only; say which with `job`")
 
 
 @dataclass(frozen=True)
@@ -115,10 +121,25 @@ class UnitReader:
         run = contextvars.copy_context().run
         async with self._turns.turn(caller, current()):
             units = await asyncio.get_running_loop().run_in_executor(
-                self._threads, run, self._make, ask, deadline
+                self._threads, run, self.make, ask, deadline
             )
         self._remember(ask, units)
         return units
+
+    def make(self, ask: Ask, deadline: float = math.inf) -> Units:
+        """The same, read by the calling thread and not remembered. Raises what `units` does."""
+        try:
+            with time_limit(self._read_seconds, deadline):
+                check_time()  # it may have waited for a thread
+                with self._metrics.timed("read"):
+                    reading = with_masked_names(self._read(ask.kind, ask.config, ask.context))
+                chosen = _choose(reading, ask.job)
+                jobs = attach_history(chosen, ask.history)
+                units = [self._unit(job) for job in jobs]
+        except RecursionError:  # a text may open more levels than its reader takes
+            raise ConfigTooDeep("the config is nested too deep") from None
+        workflow = next((unit for unit in units if unit.scope == "workflow"), None)
+        return Units(workflow, tuple(unit for unit in units if unit is not workflow), reading.warnings)
 
     def close(self) -> None:
         """Let the threads end."""
@@ -143,20 +164,6 @@ class UnitReader:
     def _content(self, ask: Ask) -> bytes:
         runs = [[run.values, run.age_seconds, run.same_config, run.status, run.job] for run in ask.history]
         return self.fingerprint(b"content", dump([ask.kind, ask.config, ask.context, ask.job, runs]))
-
-    def _make(self, ask: Ask, deadline: float) -> Units:
-        try:
-            with time_limit(self._read_seconds, deadline):
-                check_time()  # it may have waited for a thread
-                with self._metrics.timed("read"):
-                    reading = with_masked_names(self._read(ask.kind, ask.config, ask.context))
-                chosen = _choose(reading, ask.job)
-                jobs = attach_history(chosen, ask.history)
-                units = [self._unit(job) for job in jobs]
-        except RecursionError:  # a text may open more levels than its reader takes
-            raise ConfigTooDeep("the config is nested too deep") from None
-        workflow = next((unit for unit in units if unit.scope == "workflow"), None)
-        return Units(workflow, tuple(unit for unit in units if unit is not workflow), reading.warnings)
 
     def _unit(self, job: Job) -> Unit:
         start = time.perf_counter()

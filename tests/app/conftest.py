@@ -1,6 +1,7 @@
 """Fixtures: the app over the fakes of fakes.py."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,11 +11,18 @@ from fastapi import FastAPI
 from app.main import create_app
 from app.settings import Settings
 from tests.app.fakes import MakeApp, TinyCheckpoint, WatchedEngine, running, tiny_read
+from tests.app.stored import store_checkpoint
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint directory with everything but real weights."""
+    return store_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture

@@ -1,0 +1,205 @@
+"""What things cost, measured one at a time: `UnitCosts` is all that the simulation and the plan know of the service.
+
+Reading and the engine are timed in this process, in processor time, on the service's core while the service is idle;
+what a request costs beside them is the processor time that the running service uses for it, less these two.
+"""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import orjson
+from scipy.optimize import nnls
+
+from app.api.requests import parse_json
+from app.api.schemas import PredictRequest, validated
+from app.ask import asked
+from app.build import engine_builder
+from app.metrics import Metrics
+from app.settings import Settings
+from app.units import UnitReader
+from loadtest.load.bodies import scheduler_request
+from loadtest.reliability.client import client
+from loadtest.reliability.running import RunningService
+from model import jobs
+from model.checkpoint import Checkpoint
+from model.engines.base import Engine, Query
+
+_SAMPLES, _ROUNDS, _BATCHES = 60, 5, (1, 2, 4, 8, 16, 32)
+_HITS, _MISSES = 1000, 100
+#: Numbers of bodies that no load asks about.
+_FIRST = 500_000_000
+_BESIDE_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class UnitCosts:
+    """Seconds of one core, unless they say otherwise.
+
+    kinds, reading, prompts, tokens: of sample requests, in the same order: seconds to read, prompts each became, their
+    tokens together.
+    engine: seconds of a call = call + prompt * its prompts + token * its tokens; engine_seconds: (prompts, tokens,
+    seconds) as they were measured. hit, miss: of a request on the event loop and around it. beside: the engine's pace
+    while a config is being read on the same core, as a share of its own; reader_beside: reading's. client: of the
+    generator's core, for a request; outside: what else an answer needs beyond the service, such as the kernel.
+    """
+
+    kinds: tuple[str, ...]
+    reading: tuple[float, ...]
+    prompts: tuple[int, ...]
+    tokens: tuple[int, ...]
+    engine_call: float
+    engine_prompt: float
+    engine_token: float
+    engine_seconds: tuple[tuple[int, int, float], ...]
+    hit: float
+    miss: float
+    beside: float
+    reader_beside: float
+    client: float = 0.0
+    outside: float = 0.0
+
+    def engine(self, prompts: float, tokens: float) -> float:
+        """Seconds of one call."""
+        return self.engine_call + self.engine_prompt * prompts + self.engine_token * tokens
+
+    @property
+    def cold(self) -> dict[str, float]:
+        """Of one core for a request that nobody asked before, part by part; the engine's calls as large as they get."""
+        prompts, tokens = float(np.mean(self.prompts)), float(np.mean(self.tokens))
+        share = prompts / max(_BATCHES)
+        return {
+            "HTTP, event loop, answer": self.miss,
+            "reading": float(np.mean(self.reading)),
+            "engine": share * self.engine(max(_BATCHES), tokens / share),
+        }
+
+
+def measure_costs(service: RunningService, core: int | None) -> UnitCosts:
+    """core: the service's. About a minute."""
+    before = os.sched_getaffinity(0)
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    try:
+        checkpoint = Checkpoint.load(Settings().checkpoint)
+        read = _reader(checkpoint)
+        engine = engine_builder(Settings(engine_threads=1), checkpoint)()
+        engine.start()
+        bodies = [scheduler_request(_FIRST + place) for place in range(_SAMPLES)]
+        for body in bodies[:5]:
+            read(body)
+        reading, questions = [], []
+        for body in bodies:
+            began = time.thread_time()
+            questions.append(read(body))
+            reading.append(time.thread_time() - began)
+        calls = _calls(engine, [query for queries in questions for query in queries])
+        beside, reader_beside = _beside(engine, questions[0], lambda: read(bodies[0]))
+        engine.close()
+    finally:
+        os.sched_setaffinity(0, before)
+    # Every size counts by its share of error, not by its length.
+    taken = np.array([seconds for *_, seconds in calls])
+    shape = np.array([[1.0, prompts, tokens] for prompts, tokens, _ in calls]) / taken[:, None]
+    (call, prompt, token), _ = nnls(shape, np.ones(len(taken)))
+    hit, whole = asyncio.run(_around(service))
+    costs = UnitCosts(
+        kinds=tuple(kind_of(body) for body in bodies),
+        reading=tuple(reading),
+        prompts=tuple(len(queries) for queries in questions),
+        tokens=tuple(sum(len(query.prompt) for query in queries) for queries in questions),
+        engine_call=float(call),
+        engine_prompt=float(prompt),
+        engine_token=float(token),
+        engine_seconds=tuple(calls),
+        hit=hit,
+        miss=hit,
+        beside=beside,
+        reader_beside=reader_beside,
+    )
+    alone = [costs.engine(*size) for size in zip(costs.prompts, costs.tokens, strict=True)]
+    return replace(costs, miss=max(hit, whole - float(np.mean(reading)) - float(np.mean(alone))))
+
+
+def kind_of(body: bytes) -> str:
+    """Of a request: what it costs depends on it more than on anything else."""
+    return str(orjson.loads(body)["kind"])
+
+
+def _reader(checkpoint: Checkpoint) -> Callable[[bytes], list[Query]]:
+    """From a body to what the engine is asked, as the service does it on a thread."""
+    reader = UnitReader(jobs.read, checkpoint, Metrics(), threads=1, memo_tokens=0, read_seconds=10.0)
+
+    def read(body: bytes) -> list[Query]:
+        ask = validated(PredictRequest, parse_json(body)).ask()
+        question, _ = asked(ask, checkpoint.targets)
+        return [replace(question, prompt=unit.prompt) for unit in reader.make(ask).all]
+
+    return read
+
+
+def _calls(engine: Engine, queries: Sequence[Query]) -> list[tuple[int, int, float]]:
+    """(prompts, tokens, seconds) of calls of every size, with prompts as they come, short ones and long ones."""
+    ordered = sorted(queries, key=lambda query: len(query.prompt))
+    found = []
+    for size in _BATCHES:
+        for batch in (queries[:size], ordered[:size], ordered[-size:]):
+            times = []
+            for _ in range(_ROUNDS):
+                began = time.thread_time()
+                engine.predict(batch)
+                times.append(time.thread_time() - began)
+            found.append((len(batch), sum(len(query.prompt) for query in batch), float(np.median(times[1:]))))
+    return found
+
+
+def _beside(engine: Engine, queries: Sequence[Query], read: Callable[[], object]) -> tuple[float, float]:
+    """Paces of the engine and of reading when both have work all the time, as shares of their paces alone.
+
+    They take turns with the interpreter's lock and with the core; what comes of it is no even split.
+    """
+    alone = [_rate([work])[0] for work in (lambda: engine.predict(queries), read)]
+    together = _rate([lambda: engine.predict(queries), read])
+    return together[0] / alone[0], together[1] / alone[1]
+
+
+def _rate(works: Sequence[Callable[[], object]]) -> list[float]:
+    """Rounds a second of each, all at the same time."""
+    until = time.perf_counter() + _BESIDE_SECONDS
+    rounds = [0] * len(works)
+
+    def repeat(place: int) -> None:
+        while time.perf_counter() < until:
+            works[place]()
+            rounds[place] += 1
+
+    threads = [threading.Thread(target=repeat, args=(place,)) for place in range(len(works))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [count / _BESIDE_SECONDS for count in rounds]
+
+
+async def _around(service: RunningService) -> tuple[float, float]:
+    """Processor seconds of the service for a request whose answer is kept, and for one that is new."""
+    async with client(service.url) as asking:
+        for place in range(50):
+            await asking.post(scheduler_request(_FIRST + 1_000_000 + place))
+        before = _processor_seconds(service)
+        for place in range(_HITS):
+            await asking.post(scheduler_request(_FIRST + 1_000_000 + place % 50))
+        hit = _processor_seconds(service) - before
+        for place in range(_MISSES):
+            await asking.post(scheduler_request(_FIRST + 2_000_000 + place))
+        return hit / _HITS, (_processor_seconds(service) - before - hit) / _MISSES
+
+
+def _processor_seconds(service: RunningService) -> float:
+    fields = Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

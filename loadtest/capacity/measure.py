@@ -1,0 +1,154 @@
+"""Load tests of a running service on one core, and the simulation of the same loads beside them.
+
+costs ─► capacity (closed loop) ─► open loops at 50, 70 and 90 % of it ─► the same schedules, simulated
+"""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import Any
+
+from rich.console import Console
+
+from loadtest.capacity.costs import UnitCosts, kind_of, measure_costs
+from loadtest.capacity.results import load, save
+from loadtest.capacity.simulation import Asked, Simulation
+from loadtest.load.locust_process import run_locust
+from loadtest.load.objectives import Measured
+from loadtest.load.scenarios import Mix, schedule, warm_up
+from loadtest.reliability.running import RunningService, running_service
+
+SCENARIO = "steady"
+MIXES: tuple[Mix, ...] = ("cold", "hot")
+SHARES = (0.5, 0.7, 0.9)
+_SERVICE_CORE, _LOCUST_CORE = 0, 1
+_CLIENTS, _CAPACITY_SECONDS = 32, 15.0
+#: Of a run at a share of capacity: some thousand requests each.
+_SECONDS = {"cold": 60.0, "hot": 20.0}
+_QUIET_RATE, _QUIET_SECONDS = 20.0, 10.0
+#: The closed loop's own way to hide: the service stands still for so long, in the middle.
+_FROZEN_SECONDS, _LOOP_SECONDS, _LOOP_SHARE = 2.0, 40.0, 0.7
+console = Console()
+
+
+def measure() -> None:
+    """Everything but bulk scoring; about eight minutes."""
+    with running_service({"log_level": "warning"}, core=_SERVICE_CORE) as service:
+        costs = measure_costs(service, _SERVICE_CORE)
+        console.print(
+            f"costs of a new request, ms: { {k: round(1000 * v, 2) for k, v in costs.cold.items()} }"
+        )
+        capacities = {mix: _capacity(service, mix) for mix in MIXES}
+        save("costs", asdict(_with_client(service, costs, capacities["hot"].client_seconds)))
+        for mix, capacity in capacities.items():
+            for seed, share in enumerate(SHARES, 10):
+                rate, seconds = share * capacity.answered, _SECONDS[mix]
+                run = run_locust(service.url, SCENARIO, mix, seconds, rate=rate, seed=seed, core=_LOCUST_CORE)
+                figures = {"measured": asdict(run), "rate": rate, "seed": seed, "seconds": seconds}
+                save(f"run {mix} {share}", figures)
+                console.print(f"{mix} at {share:.0%}: {run}")
+        _loops(service)
+    simulate()
+
+
+def _capacity(service: RunningService, mix: Mix) -> Measured:
+    """What clients get that ask one after another; the first seconds of a service are its slowest, and not counted."""
+    for seconds, seed in ((5.0, 90), (_CAPACITY_SECONDS, 91)):
+        found = run_locust(
+            service.url, SCENARIO, mix, seconds, clients=_CLIENTS, seed=seed, core=_LOCUST_CORE
+        )
+    save(f"capacity {mix}", asdict(found))
+    console.print(f"{mix}: capacity {found.answered:.1f} requests a second")
+    return found
+
+
+def _with_client(service: RunningService, costs: UnitCosts, client: float) -> UnitCosts:
+    """With what an answer takes outside of the service, seen where nothing waits for anything.
+
+    client: seconds of the generator for a request when it has many, so that what it does besides counts little.
+    """
+    quiet = run_locust(
+        service.url, SCENARIO, "hot", _QUIET_SECONDS, rate=_QUIET_RATE, seed=80, core=_LOCUST_CORE
+    )
+    return replace(costs, client=client, outside=max(0.0, quiet.p50 / 1000 - costs.hit - client))
+
+
+def simulate() -> None:
+    """The runs that were measured once more, by the simulation."""
+    content = load()
+    costs = costs_of(content["costs"])
+    for name, run in content.items():
+        if name.startswith("run "):
+            mix = name.split()[1]
+            found = simulated(costs, mix, run["rate"], run["seconds"], run["seed"])  # type: ignore[arg-type]
+            kept = {key: run[key] for key in ("measured", "rate", "seed", "seconds")}
+            save(name, {**kept, "simulated": asdict(found)})
+
+
+def simulated(costs: UnitCosts, mix: Mix, rate: float, seconds: float, seed: int) -> Measured:
+    """What the simulation says to the very schedule that Locust keeps."""
+    planned = schedule(SCENARIO, mix, rate, seconds, seed)
+    simulation = Simulation(costs, known=warm_up(SCENARIO, mix))
+    taken = simulation.run([Asked(due.seconds, due.body, kind_of(due.body)) for due in planned])
+    last = max(due + waited for due, waited in simulation.answered)
+    return Measured.of(list(1000 * taken), {}, len(planned) / seconds, last)
+
+
+def costs_of(content: dict[str, Any]) -> UnitCosts:
+    """From the file of results."""
+    fields: dict[str, Any] = {name: content[name] for name in UnitCosts.__dataclass_fields__}
+    for name, one in fields.items():
+        if isinstance(one, list):
+            fields[name] = tuple(one)
+    return UnitCosts(**fields)
+
+
+def _loops(service: RunningService) -> None:
+    """The same scenario in both loops, the service standing still for a while in the middle of each."""
+    capacity = load()["capacity cold"]["answered"]
+    rate = _LOOP_SHARE * capacity
+    clients = max(1, round(rate * load()[f"run cold {_LOOP_SHARE}"]["measured"]["p50"] / 1000))
+    found: dict[str, Any] = {}
+    for loop in ("open", "closed"):
+        with _standstill(service, _LOOP_SECONDS / 2):
+            run = run_locust(
+                service.url,
+                SCENARIO,
+                "cold",
+                _LOOP_SECONDS,
+                rate=rate if loop == "open" else None,
+                clients=clients if loop == "closed" else 1,
+                seed=60 + len(found),
+                core=_LOCUST_CORE,
+            )
+        found[loop] = asdict(run)
+    save("loops", {**found, "clients": clients, "rate": rate, "frozen_seconds": _FROZEN_SECONDS})
+    console.print(f"open and closed: {json.dumps(found)}")
+
+
+@contextmanager
+def _standstill(service: RunningService, after: float) -> Iterator[None]:
+    """SIGSTOP for a while, some seconds from now."""
+
+    def freeze() -> None:
+        time.sleep(after)
+        service.process.send_signal(signal.SIGSTOP)
+        time.sleep(_FROZEN_SECONDS)
+        service.process.send_signal(signal.SIGCONT)
+
+    thread = threading.Thread(target=freeze)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def deviations(run: dict[str, Any]) -> dict[str, float]:
+    """Of the simulation from the measurement, relative, per figure."""
+    names = ("answered", "p50", "p95", "p99")
+    return {name: run["simulated"][name] / run["measured"][name] - 1 for name in names}

@@ -1,0 +1,201 @@
+"""docs/capacity.md from docs/capacity.json and docs/capacity-notes.md."""
+
+from pathlib import Path
+from typing import Any
+
+from loadtest.capacity.costs import UnitCosts
+from loadtest.capacity.measure import MIXES, SHARES, costs_of
+from loadtest.capacity.plan import Assumptions, break_even, gpu_seconds, needs
+from loadtest.capacity.plots import plot_costs, plot_runs
+from loadtest.capacity.results import RESULTS, load
+from loadtest.capacity.verdicts import verdicts_of
+from loadtest.load.popularity import EXPONENT, FITTED
+from model.evaluation.markdown import section, table
+
+_FIGURES = (("answered", "answered /s"), ("p50", "p50 ms"), ("p95", "p95 ms"), ("p99", "p99 ms"))
+
+
+def write_page(assumed: Assumptions, results: Path = RESULTS) -> bool:
+    """Write the page beside its figures; whether every bound holds that was measured."""
+    content = load(results)
+    costs = costs_of(content["costs"]) if "costs" in content else None
+    notes = results.with_name("capacity-notes.md")
+    verdicts = verdicts_of(content)
+    images = results.with_name("img")
+    if costs:
+        plot_costs(costs.cold, images / "capacity-costs.png")
+        plot_runs(content, images / "capacity-runs.png")
+    parts = [
+        "# Capacity",
+        "What a replica can do, what a load needs, and how that was found. Written by `make capacity`; the "
+        "same figures for "
+        "machines: [capacity.json](capacity.json).",
+        table(
+            ["what", "measured", "bound", "verdict"],
+            [[v.what, v.measured, v.bound, "holds" if v.holds else "**missed**"] for v in verdicts],
+        ),
+        notes.read_text().strip() if notes.exists() else "",
+        _costs(content["costs"], costs) if costs else "",
+        _plan(costs, assumed) if costs else "",
+        _runs(content),
+        _loops(content["loops"]) if "loops" in content else "",
+        _bulk(content["bulk"]) if "bulk" in content else "",
+    ]
+    results.with_suffix(".md").write_text("\n\n".join(part for part in parts if part) + "\n")
+    return all(verdict.holds for verdict in verdicts)
+
+
+def _costs(content: dict[str, Any], costs: UnitCosts) -> str:
+    rows = [[part, f"{1000 * seconds:.2f}"] for part, seconds in costs.cold.items()]
+    rows += [
+        ["a new request, together", f"{1000 * sum(costs.cold.values()):.2f}"],
+        ["a request whose answer is kept", f"{1000 * costs.hit:.2f}"],
+        ["outside of the service: the generator, on its core", f"{1000 * costs.client:.2f}"],
+        ["outside of the service: the rest", f"{1000 * costs.outside:.2f}"],
+    ]
+    calls = [
+        [str(prompts), str(tokens), f"{1000 * seconds:.1f}", f"{1000 * costs.engine(prompts, tokens):.1f}"]
+        for prompts, tokens, seconds in costs.engine_seconds
+    ]
+    return section(
+        "What a request costs",
+        f"Milliseconds of one core; {content['measured_on']}, {content['machine']}. Requests as a scheduler "
+        f"sends them: three in "
+        "five workflows of GitHub Actions, the rest batch scripts. The engine's part in calls of 32 prompts; "
+        "on a quiet service "
+        "a call has the prompts of one request and costs more. Beside reading, on the same core, the engine "
+        "goes on "
+        f"at {costs.beside:.0%} of its pace and reading at {costs.reader_beside:.0%} of its own.",
+        table(["part", "ms"], rows),
+        "![Where the time of a new request goes](img/capacity-costs.png)",
+        "Calls of the engine, measured and as the simulation has them:",
+        table(["prompts", "tokens", "ms", "fitted ms"], calls),
+    )
+
+
+def _plan(costs: UnitCosts, assumed: Assumptions) -> str:
+    rows = [
+        [
+            f"{need.rate:,}",
+            f"{need.hits:.0%}",
+            f"{need.replicas:,}",
+            f"{need.dollars_a_month:,.0f}",
+            f"{need.p50:.0f} / {need.p99:.0f}",
+            f"{need.front_ends:,} + {need.gpus:,}",
+            f"{need.gpu_dollars_a_month:,.0f}",
+        ]
+        for need in needs(costs, assumed)
+    ]
+    return section(
+        "What a load needs",
+        f"A prediction is one answer to `POST /predict`. A replica is one process on one core, planned at "
+        f"{assumed.busy:.0%} of its "
+        "capacity; p50 and p99 are simulated for that. On a GPU: replicas without an engine of their own in "
+        "front, vLLM behind "
+        "(`JOBCAST_ENGINE=vllm-server`).",
+        table(
+            [
+                "predictions /s",
+                "kept",
+                "CPU replicas",
+                "$ a month",
+                "p50 / p99 ms",
+                "GPU: front ends + GPUs",
+                "$ a month",
+            ],
+            rows,
+        ),
+        f"**Measured**: everything on CPU. **Scaled, not measured**: the GPUs. "
+        f"{1e6 * gpu_seconds(costs, assumed):.0f} us of one for a new "
+        f"request is two operations per parameter and token at {assumed.gpu_share:.0%} of "
+        f"{assumed.gpu_flops / 1e12:.0f} Tflop/s "
+        f"({assumed.gpu_flops_source}); the share is a guess for a decoder this small, and `--gpu-share` "
+        f"changes it. "
+        f"**Assumed**: prices; {assumed.core_hour:.4f} $ for an hour of a core ({assumed.core_source}), "
+        f"{assumed.gpu_hour:.3f} $ for one of "
+        f"a GPU ({assumed.gpu_source}); `--core-hour` and `--gpu-hour` change them.",
+        f"One GPU costs less than the cores that it replaces from {break_even(costs, assumed):,.0f} new "
+        f"predictions a second on.",
+    )
+
+
+def _runs(content: dict[str, Any]) -> str:
+    rows = []
+    for mix in MIXES:
+        for share in SHARES:
+            run = content.get(f"run {mix} {share}")
+            if not run:
+                continue
+            cells = [f"{mix}, {share:.0%}", f"{run['rate']:.1f}", str(run["measured"]["requests"])]
+            for name, _ in _FIGURES:
+                simulated = f" ({run['simulated'][name]:.4g})" if "simulated" in run else ""
+                cells.append(f"{run['measured'][name]:.4g}{simulated}")
+            rows.append([*cells, f"{run['measured']['errors']:.2%}"])
+    capacities = [
+        f"{mix} {one['answered']:.1f} (Locust's core busy for {one['answered'] * one['client_seconds']:.0%})"
+        for mix in MIXES
+        if (one := content.get(f"capacity {mix}"))
+    ]
+    if not rows:
+        return ""
+    return section(
+        "Load tests and the simulation",
+        "The service on one core, Locust on the other. Capacity is what 32 clients get that ask one after "
+        "another, in requests a "
+        f"second: {', '.join(capacities)}. Cold: every job is new. Hot: 200 jobs, all asked before. An open "
+        f"loop at random moments; "
+        "times from the moment at which a request was due. In brackets the simulation of the same schedule, "
+        "from the costs above "
+        "alone: nothing in it is fitted to these runs.",
+        table(["load", "offered /s", "requests", *(title for _, title in _FIGURES), "errors"], rows),
+        "![Measured and simulated](img/capacity-runs.png)",
+        f"The mix *zipf* of the scenarios draws jobs by a Zipf law with exponent {EXPONENT}, fitted to how "
+        f"often recurring jobs ran in "
+        f"the corpus: {', '.join(f'{name} {exponent}' for name, exponent in FITTED.items())} (`python -m "
+        f"loadtest.load.popularity`).",
+    )
+
+
+def _loops(loops: dict[str, Any]) -> str:
+    rows = [
+        [
+            what,
+            str(loops[loop]["requests"]),
+            *(f"{loops[loop][name]:.4g}" for name, _ in _FIGURES),
+        ]
+        for loop, what in (("open", "open loop"), ("closed", f"closed loop, {loops['clients']} clients"))
+    ]
+    return section(
+        "What a closed loop hides",
+        f"The same scenario, the cold steady stream at about {loops['rate']:.1f} requests a second, and in "
+        f"the middle of both the service "
+        f"stands still for {loops['frozen_seconds']:.0f} s. Clients that ask one after another stop asking "
+        f"meanwhile: what everybody "
+        "else would have waited is one slow request each in their figures.",
+        table(["", "requests", *(title for _, title in _FIGURES)], rows),
+    )
+
+
+def _bulk(bulk: dict[str, Any]) -> str:
+    rows = [
+        ["records", f"{bulk['records']:,}"],
+        ["different requests", f"{bulk['different_requests']:,}"],
+        ["prompts", f"{bulk['prompts']:,}"],
+        ["records a second", f"{bulk['records_a_second']:.1f}"],
+        ["prompts a second", f"{bulk['prompts_a_second']:.1f}"],
+        [
+            f"the bare engine, {bulk['engine_threads']} threads, prompts a second",
+            f"{bulk['engine_prompts_a_second']:.1f}",
+        ],
+        ["seconds, uninterrupted", f"{bulk['seconds']:.0f}"],
+        ["seconds, killed twice and resumed", f"{bulk['killed_seconds']:.0f}"],
+    ]
+    if "ray_seconds" in bulk:
+        rows.append(["seconds, Ray Data on this machine", f"{bulk['ray_seconds']:.0f}"])
+    return section(
+        "Bulk scoring",
+        f"`jobcast batch` over synthetic requests as popular as jobs are; {bulk['measured_on']}, "
+        f"{bulk['machine']}. The bare engine gets the "
+        "same calls, ready in memory, with as many threads: the cores that read are none of the engine's.",
+        table(["figure", "measured"], rows),
+    )

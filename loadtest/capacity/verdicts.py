@@ -1,0 +1,63 @@
+"""What must hold of the measured figures, and whether it does."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from loadtest.capacity.measure import MIXES, deviations
+
+#: How far the simulation may be from the measurement.
+_DEVIATION = 0.20
+_TAIL, _OF_THE_ENGINE = 5.0, 0.9
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One line of the page's first table."""
+
+    what: str
+    measured: str
+    bound: str
+    holds: bool
+
+
+def verdicts_of(content: dict[str, Any]) -> list[Verdict]:
+    """Of what is there: a part that was not measured has none."""
+    found = []
+    for mix in MIXES:
+        if run := content.get(f"run {mix} 0.7"):
+            one = run["measured"]
+            tail = one["p99"] / one["p50"]
+            found.append(
+                Verdict(f"p99 / p50 at 70 %, {mix}", f"{tail:.2f}", f"at most {_TAIL:.0f}", tail <= _TAIL)
+            )
+            errors = one["errors"]
+            found.append(Verdict(f"errors at 70 %, {mix}", f"{errors:.2%}", "none", errors == 0))
+    simulated = {name: run for name, run in content.items() if name.startswith("run ") and "simulated" in run}
+    for name, run in simulated.items():
+        # What is not a number is worse than any.
+        figure, worst = max(
+            deviations(run).items(), key=lambda entry: math.inf if math.isnan(entry[1]) else abs(entry[1])
+        )
+        found.append(
+            Verdict(
+                f"simulation beside {name}, worst figure",
+                f"{figure} {worst:+.1%}",
+                "within 20 %",
+                abs(worst) <= _DEVIATION,
+            )
+        )
+    if bulk := content.get("bulk"):
+        share = bulk["of_the_engine"]
+        found.append(
+            Verdict(
+                "bulk scoring / engine", f"{share:.2f}", f"at least {_OF_THE_ENGINE}", share >= _OF_THE_ENGINE
+            )
+        )
+        equal = {"killed twice and resumed": "killed_twice_is_equal", "Ray Data": "ray_is_equal"}
+        found += [
+            Verdict(f"bulk scoring, {name}: the same bytes", str(bulk[key]), "True", bulk[key])
+            for name, key in equal.items()
+            if key in bulk
+        ]
+    return found

@@ -1,0 +1,1 @@
+"""Load on a running service, with Locust: scenarios, open and closed loops, objectives, the knee."""

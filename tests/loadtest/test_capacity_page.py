@@ -1,0 +1,82 @@
+"""docs/capacity.md says what was measured, and which bounds were missed."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest.capacity.page import write_page
+from loadtest.capacity.plan import Assumptions
+from loadtest.capacity.results import save
+from loadtest.capacity.verdicts import verdicts_of
+from loadtest.load.objectives import Measured
+from tests.loadtest.test_simulation import COSTS
+
+
+def run(*, simulated: float = 1.0, tail: float = 3.0, errors: float = 0.0) -> dict[str, Any]:
+    """simulated: of what was measured; tail: p99 / p50."""
+    measured = Measured(20.0, 20.0, 800, errors, 40.0, 80.0, 40.0 * tail)
+    answer = {name: value * simulated for name, value in asdict(measured).items() if isinstance(value, float)}
+    return {"measured": asdict(measured), "simulated": answer, "rate": 20.0, "seed": 1, "seconds": 40.0}
+
+
+def missed(content: dict[str, Any]) -> list[str]:
+    return [verdict.what for verdict in verdicts_of(content) if not verdict.holds]
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (run(simulated=0.81), []),
+        (run(simulated=1.21), ["simulation beside run cold 0.7, worst figure"]),
+        (run(simulated=0.79), ["simulation beside run cold 0.7, worst figure"]),
+        (run(tail=5.1), ["p99 / p50 at 70 %, cold"]),
+        (run(errors=0.001), ["errors at 70 %, cold"]),
+        (run(tail=float("nan")), ["p99 / p50 at 70 %, cold", "simulation beside run cold 0.7, worst figure"]),
+    ],
+)
+def test_a_bound_that_is_passed_is_missed(found: dict[str, Any], told: list[str]) -> None:
+    assert missed({"run cold 0.7": found}) == told
+
+
+def test_bulk_scoring_must_keep_the_pace_and_the_bytes() -> None:
+    good = {"of_the_engine": 0.9, "killed_twice_is_equal": True, "ray_is_equal": True}
+    assert missed({"bulk": good}) == []
+    bad = {"of_the_engine": 0.89, "killed_twice_is_equal": False, "ray_is_equal": False}
+    assert len(missed({"bulk": bad})) == 3
+
+
+def test_the_page_is_made_of_what_is_there(tmp_path: Path) -> None:
+    results = tmp_path / "capacity.json"
+    (tmp_path / "capacity-notes.md").write_text("## What this says\n\nA note.\n")
+    assert write_page(Assumptions(), results)
+    assert "Nothing was measured here" in (tmp_path / "capacity.md").read_text()
+    save("costs", asdict(COSTS), results)
+    save("capacity cold", {"answered": 28.0, "client_seconds": 0.002}, results)
+    save("run cold 0.7", run(tail=6.0), results)
+    save(
+        "loops",
+        {
+            "open": run()["measured"],
+            "closed": run()["measured"],
+            "clients": 2,
+            "rate": 20.0,
+            "frozen_seconds": 2.0,
+        },
+        results,
+    )
+    assert not write_page(Assumptions(core_hour=0.5), results)
+    page = (tmp_path / "capacity.md").read_text()
+    for part in (
+        "**missed**",
+        "A note.",
+        "What a request costs",
+        "What a load needs",
+        "closed loop, 2 clients",
+        "0.5000 $",
+    ):
+        assert part in page
+    assert (tmp_path / "img" / "capacity-runs.png").stat().st_size > 1000
+    assert json.loads(results.read_text())["run cold 0.7"]["measured_on"]
