@@ -12,7 +12,7 @@ VLLM_PIP  := $(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-versio
 # The shipped checkpoint first; then those that differ by their training seed alone (make seeds).
 CHECKPOINTS ?= model/checkpoints/default $(wildcard $(RUN)-seed2/checkpoint $(RUN)-seed3/checkpoint)
 
-.PHONY: help serve test test-vllm check ci smoke train train-gpu seeds frontier benchmark bench fuzz reliability clean
+.PHONY: help serve test test-vllm check ci smoke chart train train-gpu seeds frontier benchmark bench fuzz reliability clean
 .DELETE_ON_ERROR:
 
 help:  ## list the commands
@@ -40,6 +40,9 @@ test-vllm: $(VLLM_VENV)/.ready  ## the tests that need vLLM, with its CPU build
 	$(VLLM_VENV)/bin/python -m pytest tests/vllm -W ignore
 
 ci: check smoke test-vllm  ## everything that guards the main job
+
+chart: $(VENV)/.dev  ## what the chart tells of its values: its README.md, and the settings in its schema
+	$(BIN)/python -m scripts.chart
 
 TRAIN := $(BIN)/python -m model.training --steps 2000 --compile
 
