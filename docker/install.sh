@@ -36,7 +36,7 @@ if [ "$flavour" = cpu ]; then
     # Headers, static libraries and tools to build against torch, and its test programs; it starts with one program alone.
     rm -rf "$packages"/torch/include "$packages"/torch/share "$packages"/torch/test
     find "$packages"/torch/bin -mindepth 1 ! -name torch_shm_manager -delete
-    find "$packages" -name '*.a' -delete
+    find "$packages" -type f \( -name '*.a' -o -name '*.h' -o -name '*.hpp' \) -delete
 fi
 # The tests of packages; torch/testing and numpy/testing, which are imported, are not called so.
 find "$packages" -depth -type d \( -name tests -o -name test \) -exec rm -rf {} +
