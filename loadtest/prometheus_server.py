@@ -36,11 +36,6 @@ class PrometheusServer:
         found: list[dict[str, Any]] = self._get("query_exemplars", query=expression, start=start, end=end)
         return found
 
-    def alerts(self) -> list[dict[str, Any]]:
-        """Those that are pending or firing."""
-        found: list[dict[str, Any]] = self._get("alerts")["alerts"]
-        return found
-
     def _get(self, what: str, **parameters: object) -> Any:
         url = f"{self.url}/api/v1/{what}?{urllib.parse.urlencode(parameters)}"
         try:

@@ -1,17 +1,15 @@
 """What the chart renders is what Kubernetes accepts, for every scenario of the matrix."""
 
 import json
-from functools import cache
 
 import kubernetes_validate
 import pytest
 
 from tests.deploy.charts import CHART, MATRIX, MISSING, Manifest, helm, of_kind, pods, render, the
+from tests.deploy.kubernetes import VERSIONS, validate
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
-#: The newest Kubernetes whose schemas the package holds, and the two before.
-VERSIONS = kubernetes_validate.utils.all_versions()[-3:]
 #: Of operators, which Kubernetes' own schemas do not know: their tests look at every field.
 CUSTOM = {"ServiceMonitor", "PrometheusRule", "ScaledObject"}
 
@@ -30,12 +28,6 @@ def test_every_manifest_is_valid_in_three_versions_of_kubernetes(scenario: str) 
             validate(json.dumps(manifest))
             validated += 1
     assert validated >= 6
-
-
-@cache  # scenarios share most of their manifests
-def validate(manifest: str) -> None:
-    for version in VERSIONS:
-        assert kubernetes_validate.validate(json.loads(manifest), version, strict=True)
 
 
 def test_the_validation_sees_a_field_that_does_not_exist() -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from scripts.chart import readme, settings_schema
 from tests.deploy.charts import CHART, HELM, MATRIX, MISSING, ROOT, Values, helm, of_kind, render, the
-from tests.deploy.test_chart_manifests import validate
+from tests.deploy.kubernetes import validate
 
 needs_helm = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
