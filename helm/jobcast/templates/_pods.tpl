@@ -31,11 +31,11 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{/* Metadata of a pod: (list . "service" configuration), whose change replaces the pods. */}}
+{{/* Metadata of a pod: (list . "service" configuration). A change of it replaces the pods: no version of the chart in it. */}}
 {{- define "jobcast.podMetadata" -}}
 {{- $root := index . 0 -}}
 labels:
-  {{- include "jobcast.labels" (list $root (index . 1)) | nindent 2 }}
+  {{- include "jobcast.selector" (list $root (index . 1)) | nindent 2 }}
   {{- with $root.Values.podLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
