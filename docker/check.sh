@@ -45,7 +45,8 @@ until "$directory/jobcast/bin/python" -c "import urllib.request as r; r.urlopen(
     sleep 1
 done
 kill $service
-wait $service
+# It ends by the signal once it has drained.
+wait $service || [ $? = 143 ]
 service=
 
 size=$(du --summarize --apparent-size --block-size=1MB "$directory/jobcast" | cut -f1)
