@@ -30,9 +30,15 @@ if find "$directory/jobcast" -name pip -o -name setuptools -o -name '*.a' -o -na
     exit 1
 fi
 
-# As the image starts it: elsewhere than in the sources, with the same environment and nothing to write to but /tmp.
+# As the image starts it: elsewhere than in the sources, with the same environment, and by a user who can write to /tmp
+# alone, where that can be had.
 cd /
-env -i PATH="$directory/jobcast/bin" HOME=/tmp PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 \
+chmod a+rx "$directory"
+user=
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+    user="setpriv --reuid 10001 --regid 10001 --clear-groups"
+fi
+$user env -i PATH="$directory/jobcast/bin" HOME=/tmp PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 \
     "$directory/jobcast/bin/jobcast" serve --port "$port" >"$directory/log" 2>&1 &
 service=$!
 tries=0

@@ -11,7 +11,7 @@ import yaml
 from loadtest.prometheus_server import MISSING
 from tests.app.series import SERIES
 from tests.deploy import charts
-from tests.deploy.charts import CHART, MATRIX, of_kind, render
+from tests.deploy.charts import CHART, MATRIX, ROOT, of_kind, render
 
 RULES = CHART / "monitoring" / "rules.yaml"
 UNIT_TESTS = sorted((Path(__file__).parent / "rules").glob("*.yaml"))
@@ -68,6 +68,13 @@ def test_every_series_of_the_rules_is_the_services_own() -> None:
     for rule in rules():
         for name in re.findall(r"\bjobcast[\w:]+", re.sub(r"\"[^\"]*\"", "", rule["expr"])):
             assert name in told, name
+
+
+def test_the_page_on_deployment_says_what_to_do_about_each_alert() -> None:
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    rows = re.findall(r"^\| (`Jobcast.*?) \| (?:page|ticket)", page, re.M)
+    told = re.findall(r"`(\w+)`", " ".join(rows))
+    assert sorted(told) == sorted(rule["alert"] for rule in rules() if "alert" in rule)
 
 
 def test_every_alert_says_how_urgent_it_is_and_what_it_means() -> None:
