@@ -35,8 +35,9 @@ fi
 cd /
 chmod a+rx "$directory"
 user=
-if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
-    user="setpriv --reuid 10001 --regid 10001 --clear-groups"
+as_user="setpriv --reuid 10001 --regid 10001 --clear-groups"
+if [ "$(id -u)" = 0 ] && $as_user "$directory/jobcast/bin/python" -c '' 2>/dev/null; then
+    user=$as_user
 fi
 $user env -i PATH="$directory/jobcast/bin" HOME=/tmp PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 \
     "$directory/jobcast/bin/jobcast" serve --port "$port" >"$directory/log" 2>&1 &
@@ -56,5 +57,6 @@ wait $service || [ $? = 143 ]
 service=
 
 size=$(du --summarize --apparent-size --block-size=1MB "$directory/jobcast" | cut -f1)
+echo "started${user:+ as user 10001}"
 echo "image: $((size + base)) MB, of which $base MB are its base; at most $most"
 [ $((size + base)) -le $most ]
