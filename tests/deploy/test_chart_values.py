@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from scripts.chart import documented_values
-from tests.deploy.charts import CHART, MATRIX, MISSING, of_kind, refusal, render
+from tests.deploy.charts import CHART, MATRIX, MISSING, refusal, render
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
@@ -124,19 +124,6 @@ def test_every_value_has_a_comment() -> None:
 )
 def test_a_wrong_value_is_refused_by_name(values: dict[str, Any], said: str) -> None:
     assert said in refusal(values)
-
-
-@pytest.mark.parametrize(
-    ("values", "budget"),
-    [
-        ({"replicas": 1}, 0),
-        ({"replicas": 2}, 1),
-        ({"replicas": 2, "autoscaling": {"kind": "hpa", "minReplicas": 1}}, 0),
-        ({"replicas": 1, "autoscaling": {"kind": "keda", "minReplicas": 2}}, 1),
-    ],
-)
-def test_there_is_a_disruption_budget_where_two_pods_are_kept(values: dict[str, Any], budget: int) -> None:
-    assert len(of_kind(render(values), "PodDisruptionBudget")) == budget
 
 
 def _other(path: str, value: Any) -> Any:
