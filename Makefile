@@ -12,7 +12,8 @@ VLLM_PIP  := $(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-versio
 # The shipped checkpoint first; then those that differ by their training seed alone (make seeds).
 CHECKPOINTS ?= model/checkpoints/default $(wildcard $(RUN)-seed2/checkpoint $(RUN)-seed3/checkpoint)
 
-.PHONY: help serve test test-vllm check ci smoke train train-gpu seeds frontier benchmark bench fuzz reliability load capacity test-ray clean
+.PHONY: help serve test test-vllm test-ray check ci smoke image image-gpu image-check sbom chart train train-gpu seeds frontier \
+  benchmark bench fuzz reliability load capacity clean
 .DELETE_ON_ERROR:
 
 help:  ## list the commands
@@ -23,6 +24,7 @@ serve: $(VENV)/.serve  ## start the service on 127.0.0.1:8080 with the shipped c
 
 test: $(VENV)/.dev  ## run the tests
 	@scripts/debian_package.sh redis-server redis-server
+	@scripts/debian_package.sh promtool prometheus
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev  ## what a reviewer runs: lint, format, strict types, docs links, tests
@@ -39,7 +41,27 @@ smoke: $(VENV)/.serve  ## start the service, send the README's request, check th
 test-vllm: $(VLLM_VENV)/.ready  ## the tests that need vLLM, with its CPU build
 	$(VLLM_VENV)/bin/python -m pytest tests/vllm -W ignore
 
-ci: check smoke test-vllm  ## everything that guards the main job
+ci: check smoke image-check test-vllm  ## everything that guards the main job
+
+comma   := ,
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+DOCKER_BUILD := docker build --file docker/Dockerfile $(if $(TORCH_INDEX),--build-arg TORCH_INDEX=$(TORCH_INDEX)) \
+  $(if $(PIP_CONFIG),--secret id=pip$(comma)src=$(PIP_CONFIG))
+
+image:  ## the service's image, jobcast:VERSION (needs Docker; TORCH_INDEX: where torch's builds for CPUs are)
+	$(DOCKER_BUILD) --target service --tag jobcast:$(VERSION) .
+
+image-gpu:  ## the image with vLLM, jobcast-gpu:VERSION (needs Docker)
+	$(DOCKER_BUILD) --target gpu --tag jobcast-gpu:$(VERSION) .
+
+image-check:  ## what building the service's image does, without Docker: installs, starts, lists packages, weighs
+	docker/check.sh
+
+sbom:  ## the packages of the service's image, build/sbom.json (needs Docker)
+	$(DOCKER_BUILD) --target sbom --output build .
+
+chart: $(VENV)/.dev  ## what the chart tells of its values: its README.md, and the settings in its schema
+	$(BIN)/python -m scripts.chart
 
 TRAIN := $(BIN)/python -m model.training --steps 2000 --compile
 

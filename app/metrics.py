@@ -22,10 +22,9 @@ from prometheus_client import (
     Gauge,
     Histogram,
     disable_created_metrics,
-    generate_latest,
 )
-from prometheus_client.multiprocess import MultiProcessCollector
 
+from app.exposition import Exposition, exposition_of, merged_exposition
 from app.settings import MULTIPROCESS_DIRECTORY
 from app.timings import Stage, Timed, current
 
@@ -45,15 +44,6 @@ VALUE_BUCKETS = tuple(step * 10.0**exponent for exponent in range(-2, 13) for st
 
 #: How old another worker's gauges may be.
 _CURRENT_SECONDS = 0.5
-PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
-
-
-async def merged_exposition() -> bytes:
-    """The series of all workers together, in any process that knows their directory."""
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    # Reading every worker's files takes some ten milliseconds, too long for the event loop.
-    return await asyncio.to_thread(generate_latest, registry)
 
 
 class Metrics:
@@ -138,6 +128,11 @@ class Metrics:
         self._watched: list[tuple[Gauge, Callable[[], float]]] = []
         self._multiprocess = MULTIPROCESS_DIRECTORY in os.environ
 
+    def answered(self, route: str, method: str, code: int, seconds: float, trace: str | None = None) -> None:
+        """Count a request; trace: the id of the one that was recorded of it, which becomes an exemplar."""
+        self.requests.labels(route, method, str(code)).inc()
+        self.request_duration.labels(route).observe(seconds, {"trace_id": trace} if trace else None)
+
     def watch(self, *, queue_depth: Callable[[], int], engine_up: Callable[[], bool]) -> None:
         """Read the two gauges from the batcher whenever they are scraped."""
         self._watched += [(self._queue_depth, queue_depth), (self._engine_up, engine_up)]
@@ -207,7 +202,7 @@ class Metrics:
             self._predicted_of[target] = self._predicted.labels(target)
         self._predicted_of[target].observe(median)
 
-    async def exposition(self) -> bytes:
-        """The text that Prometheus scrapes."""
+    async def exposition(self, accept: str) -> Exposition:
+        """What Prometheus scrapes, in a format that it accepts."""
         self.refresh()
-        return await merged_exposition() if self._multiprocess else generate_latest(self.registry)
+        return await merged_exposition() if self._multiprocess else exposition_of(self.registry, accept)

@@ -4,10 +4,11 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 
 import uvicorn
+from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from app.metrics import PROMETHEUS_TEXT
+from app.exposition import Exposition
 
 
 class BesideServer(uvicorn.Server):
@@ -18,15 +19,16 @@ class BesideServer(uvicorn.Server):
         yield
 
 
-def metrics_server(exposition: Callable[[], Awaitable[bytes]]) -> BesideServer:
-    """Serves `exposition()` as GET /metrics, and nothing else."""
+def metrics_server(exposition: Callable[[str], Awaitable[Exposition]]) -> BesideServer:
+    """Serves `exposition(accept)` as GET /metrics, and nothing else."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         response: Response
         if scope["path"] == "/metrics" and scope["method"] in ("GET", "HEAD"):
-            response = Response(await exposition(), headers={"Content-Type": PROMETHEUS_TEXT})
+            told = await exposition(Headers(scope=scope).get("accept", ""))
+            response = Response(told.body, headers={"Content-Type": told.content_type})
         else:
             response = PlainTextResponse("only GET /metrics\n", 404)
         await response(scope, receive, send)

@@ -72,10 +72,10 @@ class RequestMiddleware:
             seconds = time.perf_counter() - arrived
             route, method = _route(scope), _method(scope)
             code = status or CLIENT_CLOSED_REQUEST
-            self._metrics.requests.labels(route, method, str(code)).inc()
-            self._metrics.request_duration.labels(route).observe(seconds)
+            recorded = None
             if route not in PROBES:
-                self._traces.finished(headers, route, method, code, arrived, timings)
+                recorded = self._traces.finished(headers, route, method, code, arrived, timings)
+            self._metrics.answered(route, method, code, seconds, recorded)
             write = log.debug if route in PROBES else log.info
             write(
                 "request",

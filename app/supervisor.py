@@ -169,7 +169,7 @@ def supervise(
 async def _supervise(supervisor: Supervisor, metrics_sockets: list[socket.socket] | None) -> int:
     if metrics_sockets is None:
         return await supervisor.run()
-    from app.metrics import merged_exposition
+    from app.exposition import merged_exposition
     from app.metrics_server import metrics_server
 
     beside = asyncio.create_task(metrics_server(merged_exposition).serve(metrics_sockets))

@@ -15,8 +15,8 @@ class Traces(Protocol):
 
     def finished(
         self, headers: Mapping[str, str], route: str, method: str, status: int, began: float, timings: Timings
-    ) -> None:
-        """A request ended now; began: its `time.perf_counter()`."""
+    ) -> str | None:
+        """A request ended now; began: its `time.perf_counter()`. The id of its trace, if that was recorded."""
         ...
 
     def close(self) -> None:
@@ -30,7 +30,7 @@ class NoTraces:
     def finished(
         self, headers: Mapping[str, str], route: str, method: str, status: int, began: float, timings: Timings
     ) -> None:
-        """Nothing."""
+        """No trace."""
 
     def close(self) -> None:
         """Nothing."""
@@ -57,9 +57,9 @@ class OtlpTraces:
 
     def finished(
         self, headers: Mapping[str, str], route: str, method: str, status: int, began: float, timings: Timings
-    ) -> None:
+    ) -> str | None:
         """A span for the request, in the caller's trace where there is one, and its stages below it."""
-        from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+        from opentelemetry.trace import SpanKind, Status, StatusCode, format_trace_id, set_span_in_context
 
         offset = time.time_ns() - time.perf_counter_ns()
         parent = self._propagator.extract({"traceparent": headers.get("traceparent", "")})
@@ -79,7 +79,8 @@ class OtlpTraces:
         )
         if status >= 500:
             span.set_status(Status(StatusCode.ERROR))
-        if span.is_recording():
+        recorded = span.is_recording()
+        if recorded:
             inside = set_span_in_context(span)
             for timed in timings.stages:
                 stage = self._tracer.start_span(
@@ -87,6 +88,7 @@ class OtlpTraces:
                 )
                 stage.end(_nanoseconds(timed.began + timed.seconds, offset))
         span.end()
+        return format_trace_id(span.get_span_context().trace_id) if recorded else None
 
     def close(self) -> None:
         """Send what is left."""

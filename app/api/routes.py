@@ -16,7 +16,7 @@ from app.body import body_form, read_body
 from app.docs_page import docs_page
 from app.errors import MalformedBody, problem
 from app.json import JsonResponse
-from app.metrics import PROMETHEUS_TEXT, Metrics
+from app.metrics import Metrics
 from app.service import Service
 from app.settings import Settings
 from model.errors import EngineUnavailable, JobcastError
@@ -136,9 +136,10 @@ async def ready(request: Request) -> Response:
     response_class=PlainTextResponse,
 )
 async def metrics(request: Request) -> Response:
-    """The text exposition format."""
+    """The text exposition format, or OpenMetrics where it is accepted."""
     series: Metrics = request.app.state.metrics
-    return Response(await series.exposition(), headers={"Content-Type": PROMETHEUS_TEXT})
+    told = await series.exposition(request.headers.get("accept", ""))
+    return Response(told.body, headers={"Content-Type": told.content_type})
 
 
 @router.get("/", summary="Where things are", responses=REFUSALS, tags=["about"])

@@ -1,14 +1,11 @@
 """Spans as a collector receives them, and the log line of a request: stages and sizes, never content."""
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.app.collector import Collector, running_collector
 from tests.app.fakes import CANARY, MakeApp, ask, running
 
 pytestmark = pytest.mark.anyio
@@ -16,49 +13,10 @@ pytestmark = pytest.mark.anyio
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
-class Collector(HTTPServer):
-    """Receives OTLP over HTTP on loopback."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.bodies: list[bytes] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1/traces"
-
-    def spans(self) -> list[Any]:
-        found = []
-        for body in self.bodies:
-            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                found += [span for scope in resource.scope_spans for span in scope.spans]
-        return found
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Collector
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers.get("Content-Encoding") == "gzip":
-            raise AssertionError("compressed without being asked to")
-        self.server.bodies.append(body)
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
-
-
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    made = Collector()
-    thread = threading.Thread(target=made.serve_forever, daemon=True)
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with running_collector() as made:
+        yield made
 
 
 async def test_a_request_is_a_span_of_its_callers_trace_and_its_stages_lie_below_it(
@@ -96,6 +54,27 @@ async def test_a_trace_that_its_caller_does_not_sample_is_not_sent(
         headers = {"traceparent": f"00-{TRACE}-{PARENT}-00"}
         await client.post("/predict", json=ask(), headers=headers)
     assert collector.spans() == []
+
+
+@pytest.mark.parametrize(
+    ("sampled", "accept"),
+    [("01", "application/openmetrics-text"), ("00", "application/openmetrics-text"), ("01", "text/plain")],
+)
+async def test_a_recorded_trace_is_an_exemplar_of_its_duration_where_the_format_has_them(
+    make_app: MakeApp, collector: Collector, sampled: str, accept: str
+) -> None:
+    async with running(make_app(otlp_endpoint=collector.url)) as client:
+        await client.post("/predict", json=ask(), headers={"traceparent": f"00-{TRACE}-{PARENT}-{sampled}"})
+        scraped = await client.get("/metrics", headers={"Accept": f"{accept};version=1.0.0,*/*;q=0.1"})
+    assert scraped.headers["Content-Type"].startswith(accept)
+    shown = [line for line in scraped.text.splitlines() if TRACE in line]
+    if (sampled, accept) == ("01", "application/openmetrics-text"):
+        (line,) = shown
+        assert line.startswith("jobcast_request_duration_seconds_bucket{")
+        assert f'# {{trace_id="{TRACE}"}}' in line
+        assert scraped.text.endswith("# EOF\n")
+    else:
+        assert shown == []
 
 
 async def test_the_log_line_has_stages_and_sizes(

@@ -1,0 +1,59 @@
+{{/* Names and labels. */}}
+
+{{- define "jobcast.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "jobcast.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "jobcast.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- required "serviceAccount.name: without serviceAccount.create it has to name one that exists" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Selects the pods of one part: (list . "service"). Never changes within a release. */}}
+{{- define "jobcast.selector" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: {{ default $root.Chart.Name $root.Values.nameOverride | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{- define "jobcast.labels" -}}
+{{- $root := index . 0 -}}
+{{ include "jobcast.selector" . }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* repository:tag@digest of (list . image "its value"); where there is no tag, the chart's appVersion. */}}
+{{- define "jobcast.image" -}}
+{{- $root := index . 0 -}}
+{{- $image := index . 1 -}}
+{{- $tag := default $root.Chart.AppVersion $image.tag -}}
+{{- if eq $tag "latest" }}{{ fail (printf "%s.tag: latest names no version" (index . 2)) }}{{ end -}}
+{{- $image.repository }}:{{ $tag }}{{ with $image.digest }}@{{ . }}{{ end -}}
+{{- end -}}
+
+{{/* The key of a Secret as an environment variable: (list "NAME" reference). */}}
+{{- define "jobcast.secretEnv" -}}
+- name: {{ index . 0 }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ (index . 1).name }}
+      key: {{ (index . 1).key }}
+{{- end -}}
+
+{{/* How many pods of the service are kept at least. */}}
+{{- define "jobcast.fewestPods" -}}
+{{- ternary .Values.replicas .Values.autoscaling.minReplicas (eq .Values.autoscaling.kind "none") -}}
+{{- end -}}
