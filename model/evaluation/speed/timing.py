@@ -19,6 +19,8 @@ Prompts = Callable[[int, int], Prompt]
 _WARM_UP = 2
 _SLOW_SECONDS, _SLOW_ROUNDS = 1.0, 6
 _PAUSE_SECONDS = 0.03
+#: Added to a round's number for the prompts that nobody times.
+_UNTIMED = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -50,19 +52,21 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Seconds per way and round: a new prompt every round, all ways on it, the order turning; warm-up dropped.
 
-    Each way's prompt has a first token of its own, so that no way finds what another one left in a prefix cache; before
-    it is a pause, so that no threads of the last one still wait in a loop. A way that takes more than a second is there
-    in every sixth round only.
+    Each way's prompt has a first token of its own, so that no way finds what another one left in a prefix cache. Before
+    it are a pause, so that no threads of the last one still wait in a loop, and another prompt that nobody times, so
+    that its own threads and caches are awake: what is measured is a way, not what was there before it. A way that takes
+    more than a second is there in every sixth round only.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     names = list(ways)
     for number in range(rounds + _WARM_UP):
-        prompt = prompts(length, number)
+        prompt, untimed = prompts(length, number), prompts(length, number + _UNTIMED)
         for name in names[number % len(names) :] + names[: number % len(names)]:
             if seconds[name] and seconds[name][-1] > _SLOW_SECONDS and number % _SLOW_ROUNDS:
                 continue
-            own = (prompt[0] + names.index(name), *prompt[1:])
+            first, own = ((one[0] + names.index(name), *one[1:]) for one in (untimed, prompt))
             time.sleep(_PAUSE_SECONDS)
+            ways[name](first)
             started = time.perf_counter()
             ways[name](own)
             if number >= _WARM_UP:
