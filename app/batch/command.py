@@ -1,5 +1,6 @@
 """`jobcast batch`: the command, its progress and its exit status."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,8 +54,17 @@ def batch(
         answered = lambda windows: answered_here(  # noqa: E731
             settings, engine_builder(_with_threads(settings, readers), job.checkpoint)(), windows, readers
         )
-    with job.open_output(overwrite=overwrite) as written, _progress(job.source.end, written.progress) as told:
-        done = run(job, written, answered, told)
+    with (
+        job.open_output(overwrite=overwrite) as written,
+        _progress(job.source.end, written.progress) as told,
+        interruptible() as unless_interrupted,
+    ):
+
+        def written_to(done: Done) -> None:
+            told(done)
+            unless_interrupted()
+
+        done = run(job, written, answered, written_to)
     return WITH_PROBLEMS if done.problems else 0
 
 
@@ -62,6 +72,30 @@ def _with_threads(settings: Settings, readers: int) -> Settings:
     """The engine gets the cores that reading leaves; one at least."""
     threads = settings.engine_threads or max(1, cores() - readers)
     return settings.model_copy(update={"engine_threads": threads})
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Ctrl-C ends the run at once, or, where nobody hears the exception, at the next call of what is yielded.
+
+    Python drops an exception that a signal raises inside of a destructor or a callback of the garbage collector.
+    """
+    pressed = False
+
+    def press(*_: object) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    def unless_interrupted() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield unless_interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

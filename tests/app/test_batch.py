@@ -1,5 +1,6 @@
 """Bulk scoring: what stands in the output, and that interruptions leave no trace in it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.batch.command import WITH_PROBLEMS, batch
+from app.batch.command import WITH_PROBLEMS, batch, interruptible
 from app.batch.ledger import Progress
 from app.batch.run import Job, run
 from app.batch.stages import Stages, compute
@@ -324,3 +325,15 @@ def test_other_formats_are_refused(
     write(tmp_path / names[0], [script(1)])
     with pytest.raises(ConfigurationError, match=told):
         batch(tmp_path / names[0], tmp_path / names[1], settings)
+
+
+def test_ctrl_c_is_heard_even_where_its_exception_got_lost() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with interruptible() as unless_interrupted:
+        unless_interrupted()
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        with pytest.raises(KeyboardInterrupt):
+            unless_interrupted()
+    assert signal.getsignal(signal.SIGINT) is before
