@@ -36,7 +36,8 @@ cd /
 chmod a+rx "$directory"
 user=
 as_user="setpriv --reuid 10001 --regid 10001 --clear-groups"
-if [ "$(id -u)" = 0 ] && $as_user "$directory/jobcast/bin/python" -c '' 2>/dev/null; then
+# By way of env, as below: setpriv itself may still open what the user cannot, such as a Python in the home of root.
+if [ "$(id -u)" = 0 ] && $as_user env "$directory/jobcast/bin/python" -c '' 2>/dev/null; then
     user=$as_user
 fi
 $user env -i PATH="$directory/jobcast/bin" HOME=/tmp PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 \
