@@ -69,7 +69,7 @@ def _marks(facts: Facts) -> list[int]:
     numbers = {
         path: value
         for path, value in facts.numbers.items()
-        if not path.startswith(("~", "(")) and "#" not in path
+        if not path.startswith(("~", "(", "graph: ")) and "#" not in path
     }
     valued = (f"{path}={text}" for path, text in facts.strings.items() if len(text) < _SHORT)
     rounded = (f"{path}={value:.3g}" for path, value in numbers.items())

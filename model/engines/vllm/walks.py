@@ -19,10 +19,11 @@ from model.engines.vllm.asks import Ask
 from model.errors import EngineUnavailable
 from model.numbers import BELOW, NEGATIVE
 
+_OTHERS = "vLLM wrote other tokens than its probabilities say"
 #: Walks that are remembered, running, waiting to resume, or aborted.
 _REMEMBERED = 65_536
-#: Two processes round differently: so near to a symbol's edge, tau may fall on either side.
-_EDGE = 1e-3
+#: Two processes round differently: so near to a symbol's edge, in probability, tau may fall on either side.
+_EDGE = 1e-4
 
 #: What ended walks came to in this process, by name (NaN: it was lost): an engine in the same process takes them out.
 ENDED: "OrderedDict[str, float]" = OrderedDict()
@@ -129,17 +130,38 @@ class Walks:
         rows: [positions, numbers] logits or log probabilities of the number tokens. Raises EngineUnavailable where the
         tokens are not the walk's.
         """
-        walk = _Walk([], [tau])
+        walk, reached = _Walk([], [tau]), 1.0
         for position, (token, row) in enumerate(zip(tokens, rows, strict=True)):
             symbols, taus = self._descended([walk], position, row[None])
-            symbol, left = int(symbols[0]), float(taus[0])
-            (taken,) = np.flatnonzero(self._alphabet.symbols[position] == token).tolist() or [-1]
-            if taken != symbol:
-                if taken < 0 or min(left, 1.0 - left) > _EDGE:
-                    raise EngineUnavailable("vLLM wrote other tokens than its probabilities say")
-                left = 0.0 if left > _EDGE else 1.0  # on the other side of the edge that tau lay at
+            left = float(taus[0])
+            taken = self._symbol(position, token, walk.symbols)
+            below, share = self._share(position, taken, walk.symbols, row)
+            if taken != int(symbols[0]):
+                beside = max(below - walk.taus[position], walk.taus[position] - below - share)
+                if beside * reached > _EDGE:
+                    raise EngineUnavailable(_OTHERS)
+                left = 0.0 if walk.taus[position] < below else 1.0  # the edge that tau lay beside
+            reached *= share
             walk.take(position, taken, left)
         if len(walk.symbols) != self._code.length:
             raise EngineUnavailable("vLLM wrote fewer tokens than a number has")
         (value,) = interpolated(self._code, [walk.symbols], np.array(walk.taus[-1:]))
         return float(value)
+
+    def _symbol(self, position: int, token: int, before: Sequence[int]) -> int:
+        """What a token stands for behind others. Raises EngineUnavailable where it may not be there."""
+        found = np.flatnonzero(self._alphabet.symbols[position] == token).tolist()
+        if not found or found[0] not in self._code.choices(tuple(before)):
+            raise EngineUnavailable(_OTHERS)
+        return int(found[0])
+
+    def _share(
+        self, position: int, symbol: int, before: Sequence[int], row: NDArray[np.floating]
+    ) -> tuple[float, float]:
+        """The probability of smaller values than a symbol's, and its own, among those that may stand there."""
+        allowed = list(self._code.choices(tuple(before)))
+        logits = row[self._columns[position]][allowed].astype(np.float64)
+        shares = np.exp(logits - logits.max())
+        shares /= shares.sum()
+        place = allowed.index(symbol)
+        return float(shares[:place].sum()), float(shares[place])
