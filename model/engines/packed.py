@@ -124,8 +124,9 @@ class PackedDecoder:
         return self._embedding.device
 
     def number_logits(self, states: torch.Tensor, rows: tuple[int, int]) -> torch.Tensor:
-        """As `model.decoder.number_logits`."""
-        return number_logits(self._model, states, rows)
+        """As `model.decoder.number_logits`; states: [N, hidden]."""
+        padded = pad(states, (0, 0, 0, self._padded(len(states)) - len(states)))
+        return number_logits(self._model, padded, rows)[: len(states)]
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits of the whole vocabulary."""
@@ -198,7 +199,14 @@ class PackedDecoder:
 
     def _padded(self, rows: int) -> int:
         """How many rows to compute for so many."""
-        return rounded(rows) if self._rounding else rows
+        return _rounded(rows) if self._rounding else rows
+
+    def _product(self, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """`linear`, where kernels count in blocks of rows: there are as many kernels as sizes of a block."""
+        if not self._rounding or len(states) <= _BLOCK:
+            return linear(states, weight, bias)
+        blocks = states.split(_BLOCK)  # type: ignore[no-untyped-call]
+        return torch.cat([linear(block, weight, bias) for block in blocks])
 
     def _kept(self, states: torch.Tensor, spans: Sequence[tuple[int, int]], kept: Sequences) -> torch.Tensor:
         """A buffer [Q, width of `kept`, key heads, head width] that starts with the prompts' keys or values."""
@@ -220,7 +228,7 @@ class PackedDecoder:
         self, layer: _Layer, states: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries [N, heads, width], keys and values [N, key heads, width]; the first two rotated."""
-        together = _split(_product(states, layer.qkv, layer.qkv_bias), 1, (-1, self._width))
+        together = _split(self._product(states, layer.qkv, layer.qkv_bias), 1, (-1, self._width))
         turned, values = together.tensor_split([self._heads + self._key_heads], dim=1)
         if layer.of_heads is not None:
             turned = layer.of_heads(turned)
@@ -249,11 +257,11 @@ class PackedDecoder:
 
     def _onward(self, layer: _Layer, states: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         """From what attention saw [N, heads * width] to the layer's end."""
-        added = _product(seen, layer.out, layer.out_bias)
+        added = self._product(seen, layer.out, layer.out_bias)
         states = states + (added if layer.after_attention is None else layer.after_attention(added))
-        gate, up = _product(layer.before_mlp(states), layer.gate_up, layer.gate_up_bias).chunk(2, dim=1)
+        gate, up = self._product(layer.before_mlp(states), layer.gate_up, layer.gate_up_bias).chunk(2, dim=1)
         inner = gelu(gate, approximate="tanh") if self._gemma else silu(gate)
-        added = _product(inner.mul_(up), layer.down, layer.down_bias)
+        added = self._product(inner.mul_(up), layer.down, layer.down_bias)
         return states + (added if layer.after_mlp is None else layer.after_mlp(added))
 
     def _layer(self, layer: torch.nn.Module) -> _Layer:
@@ -337,7 +345,7 @@ def _split(states: torch.Tensor, dimension: int, sizes: tuple[int, int]) -> torc
     return found
 
 
-def rounded(rows: int) -> int:
+def _rounded(rows: int) -> int:
     """Rows up to the next of few sizes, of which blocks of `_BLOCK` rows make 32.
 
     For bf16 on a CPU oneDNN compiles a kernel for each number of rows that it meets: five times as slow as one that is
@@ -345,13 +353,6 @@ def rounded(rows: int) -> int:
     """
     step = 32 if rows <= _BLOCK else 128
     return -(-rows // step) * step
-
-
-def _product(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """`linear`, in blocks of rows: of the kernels that `rounded` tells of there are as many as sizes of a block."""
-    if len(states) <= _BLOCK or states.dtype is not torch.bfloat16 or states.device.type != "cpu":
-        return linear(states, weight, bias)
-    return torch.cat([linear(block, weight, bias) for block in states.split(_BLOCK)])  # type: ignore[no-untyped-call]
 
 
 def _spans(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -14,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from model.decoder import fastest_dtype, load_decoder
 from model.decoding import Descent
 from model.engines.base import Forecast, Query
 from model.engines.forest import Forest, Node
-from model.engines.packed import PackedDecoder, rounded
+from model.engines.packed import PackedDecoder
 from model.errors import EngineUnavailable
 from model.prompt import PromptEncoder
 
@@ -116,7 +115,5 @@ class TorchEngine:
 
     def _score(self, forest: Forest, states: torch.Tensor) -> None:
         """Logits of the nodes that were placed last: number rows of the output layer only."""
-        picked = forest.pick(states)
-        padded = pad(picked, (0, 0, 0, rounded(len(picked)) - len(picked)))
-        logits = self.decoder.number_logits(padded, self._encoder.number_rows)[: len(picked)]
+        logits = self.decoder.number_logits(forest.pick(states), self._encoder.number_rows)
         forest.read(logits.float().cpu().numpy())

@@ -20,7 +20,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from model.evaluation.baselines import past_values, stage_of
 from model.evaluation.metrics import FloatArray, ln_values
 from model.evaluation.text_values import labels_of, numbers_of
-from model.jobs.graph import graph_features
+from model.jobs.graph import GRAPH, graph_features
 from model.jobs.job import Job, Outcome
 from model.training.corpus import Record
 
@@ -143,7 +143,7 @@ class TextFeatures:
     def _facts(self, first: Mapping[str, Record]) -> _Facts:
         found = []
         for text, record in first.items():
-            graph = {f"graph: {name}": value for name, value in graph_features(self._job_of(record)).items()}
+            graph = {GRAPH + name: value for name, value in graph_features(self._job_of(record)).items()}
             found.append(({**graph, **dict(numbers_of(text))}, labels_of(text)))
         return found
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.evidence.facts import Facts, hashed
+from model.jobs.graph import GRAPH
 
 _BUCKETS = 1 << 14
 #: Longer texts are the job's own, not its system's.
@@ -69,7 +70,7 @@ def _marks(facts: Facts) -> list[int]:
     numbers = {
         path: value
         for path, value in facts.numbers.items()
-        if not path.startswith(("~", "(", "graph: ")) and "#" not in path
+        if not path.startswith(("~", "(", GRAPH)) and "#" not in path
     }
     valued = (f"{path}={text}" for path, text in facts.strings.items() if len(text) < _SHORT)
     rounded = (f"{path}={value:.3g}" for path, value in numbers.items())

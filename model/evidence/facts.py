@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from model.jobs.graph import graph_features
+from model.jobs.graph import GRAPH, graph_features
 from model.jobs.job import Job, Value
 from model.jobs.time_limit import check_time
 from model.text import masked_content
@@ -79,7 +79,7 @@ def facts_of(job: Job) -> Facts:
     numbers["(lines)"] = sum(text.count("\n") for text in strings.values())
     for name, value in graph_features(job).items():
         if abs(value) <= _LARGEST:
-            numbers[f"graph: {name}"] = value
+            numbers[GRAPH + name] = value
     return Facts(numbers, strings, _bucketed(words))
 
 

@@ -14,6 +14,8 @@ from model.jobs.time_limit import check_time
 
 #: Where a Buildkite step names those it waits for, and where a GitHub Actions job does.
 _WAITS = ("needs", "depends_on")
+#: What stands before the names where other numbers of a job are beside them.
+GRAPH = "graph: "
 _BEGINS_NUMBER = frozenset("0123456789+-. ")
 #: More of a matrix say nothing more, and their product has no end.
 _MOST_COMBINATIONS = 1e9

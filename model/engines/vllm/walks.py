@@ -132,15 +132,12 @@ class Walks:
         """
         walk, reached = _Walk([], [tau]), 1.0
         for position, (token, row) in enumerate(zip(tokens, rows, strict=True)):
-            symbols, taus = self._descended([walk], position, row[None])
-            left = float(taus[0])
             taken = self._symbol(position, token, walk.symbols)
             below, share = self._share(position, taken, walk.symbols, row)
-            if taken != int(symbols[0]):
-                beside = max(below - walk.taus[position], walk.taus[position] - below - share)
-                if beside * reached > _EDGE:
-                    raise EngineUnavailable(_OTHERS)
-                left = 0.0 if walk.taus[position] < below else 1.0  # the edge that tau lay beside
+            inside = walk.taus[position] - below
+            if max(-inside, inside - share) * reached > _EDGE:
+                raise EngineUnavailable(_OTHERS)
+            left = min(max(inside / share, 0.0), 1.0) if share else 0.0
             reached *= share
             walk.take(position, taken, left)
         if len(walk.symbols) != self._code.length:
