@@ -288,7 +288,7 @@ _PLACES = {
     "cookie": "curl -H 'Cookie: session={}' https://example.org",
     "netrc": "machine example.org login ann password {}",
     "npmrc": "//registry.example.org/:_authToken={}",
-    "pip": "pip install --extra-index-url https://ann:{}@packages.example.org/simple x",
+    "pip": "pip install https://ann:{}@packages.example.org/x.whl",
     "passphrase": "gpg --batch --passphrase {} -d x.gpg",
     "keystore": "-Pandroid.storePassword={} -PkeyPassword=x",
     "ansible": "ansible_become_pass: {}",
