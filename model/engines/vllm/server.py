@@ -172,17 +172,20 @@ class VllmServerEngine:
 
     def _asked(self, backend: _Backend, requests: Sequence[Request]) -> list[float]:
         assert self._threads is not None
-        by_tau: defaultdict[float, list[int]] = defaultdict(list)
+        # Equal prompts at one tau have one answer; in one call, under one name, they would also share one walk,
+        # though their rows may differ in the last bits.
+        by_tau: defaultdict[float, dict[tuple[int, ...], list[int]]] = defaultdict(dict)
         for place, request in enumerate(requests):
-            by_tau[request.tau].append(place)
+            by_tau[request.tau].setdefault(request.tokens, []).append(place)
         values = [0.0] * len(requests)
         answers = self._threads.map(
-            lambda one: self._completed(backend, one[0], [requests[place].tokens for place in one[1]]),
-            by_tau.items(),
+            lambda one: self._completed(backend, one[0], list(one[1])), by_tau.items()
         )
-        for (tau, places), choices in zip(by_tau.items(), answers, strict=True):
-            for place, (tokens, rows) in zip(places, choices, strict=True):
-                values[place] = self._walks.followed(tau, tokens, rows)
+        for (tau, prompts), choices in zip(by_tau.items(), answers, strict=True):
+            for places, (tokens, rows) in zip(prompts.values(), choices, strict=True):
+                value = self._walks.followed(tau, tokens, rows)
+                for place in places:
+                    values[place] = value
         return values
 
     def _completed(
