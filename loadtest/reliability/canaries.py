@@ -1,39 +1,36 @@
-"""Secrets in every field of requests to a running service, looked for in all that can be seen of it afterwards.
-
-`searched` is what is looked through, by its name: answers, log and metrics here. Whoever keeps more (a Redis, exported
-traces) adds it with `more`.
+"""Secrets in every field of requests to a running service, looked for in all that can be seen of it afterwards:
+answers, log, metrics, the traces that it exports and what it keeps in Redis.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
 
 import httpx
 
+from loadtest.redis_server import redis_server
 from loadtest.reliability.results import Bound, save
-from loadtest.reliability.running import RunningService, running_service
+from loadtest.reliability.running import running_service
+from tests.app.collector import running_collector
 from tests.canaries import UNMARKED, Canary, leaks
 from tests.canary_configs import Deal
 from tests.canary_requests import requests
 
 #: In so many rounds every place has seen every form.
 ROUNDS = 180
-#: Added to what is searched, once all requests are answered: name -> content.
-More = Callable[[RunningService], Mapping[str, bytes]]
 
 
-def run(
-    rounds: int = ROUNDS, settings: Mapping[str, object] | None = None, more: More = lambda _: {}
-) -> bool:
+def run(rounds: int = ROUNDS) -> bool:
     """Send `rounds` times all places; whether no canary came out and the service answered throughout."""
     found: list[Canary] = []
     statuses: Counter[int] = Counter()
     places: set[str] = set()
     answers: list[bytes] = []
     started = time.perf_counter()
-    chosen = {"engine": "fake", "log_level": "debug", "default_deadline_ms": 60_000, **(settings or {})}
+    settings = {"engine": "fake", "log_level": "debug", "default_deadline_ms": 60_000}
     with (
-        running_service(chosen) as service,
+        redis_server() as redis,
+        running_collector() as collector,
+        running_service(settings | {"redis_url": redis.url, "otlp_endpoint": collector.url}) as service,
         httpx.Client(base_url=service.url, timeout=60) as client,
     ):
         for number in range(rounds):
@@ -48,11 +45,13 @@ def run(
             found += deal.dealt
         metrics = client.get("/metrics")
         alive = service.alive()
+        service.stop()  # which sends the last spans
         searched: dict[str, bytes] = {
             "answers": b"\n".join(answers),
             "log": service.logged().encode(),
             "metrics": metrics.content,
-            **more(service),
+            "traces": b"\n".join(collector.bodies),
+            "Redis": b"\n".join(part for entry in redis.contents().items() for part in entry),
         }
     seen = {name: leaks(found, content.decode(errors="replace")) for name, content in searched.items()}
     unmarked = sum(canary.form in UNMARKED for canary in found)
@@ -69,6 +68,7 @@ def run(
                 Bound(f"secrets found in {name}", len(canaries - missed), at_most=0)
                 for name, canaries in seen.items()
             ),
+            Bound("spans exported", len(collector.spans()), at_least=sum(statuses.values())),
             Bound("random strings found anywhere", 100 * len(missed) / max(unmarked, 1), at_most=0.1, unit="%"),
             Bound("answers with a status of 500 or more", defects, at_most=0),
             Bound("service alive afterwards", int(alive), at_least=1),
