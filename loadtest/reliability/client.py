@@ -107,10 +107,16 @@ class Client:
         return answers
 
     async def open_loop(
-        self, body: Callable[[int], bytes], per_second: float, seconds: float, *, spread: bool = True
+        self,
+        body: Callable[[int], bytes],
+        per_second: float,
+        seconds: float,
+        *,
+        spread: bool = True,
+        seed: int = 0,
     ) -> Answers:
         """So many requests a second, at random moments (a Poisson process) or evenly."""
-        random = np.random.default_rng(0)
+        random = np.random.default_rng(seed)
         answers = Answers()
         tasks: set[asyncio.Task[None]] = set()
 

@@ -37,8 +37,7 @@ class _Tally:
 def run(configs: int = CONFIGS) -> bool:
     """Whether every config was answered below 500, by one process that did not grow."""
     settings = {
-        "engine": "fake", "log_level": "error", "cache_entries": 200, "memo_tokens": 20_000, "max_queue": 5_000,
-        "reader_threads": 1,
+        "engine": "fake", "log_level": "error", "cache_entries": 200, "memo_tokens": 20_000, "reader_threads": 1,
     }  # fmt: skip
     console = Console()
     tally = _Tally()
