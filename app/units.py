@@ -1,73 +1,49 @@
 """From a raw config to prompts: what is read, chosen and tokenized, off the event loop, once per body.
 
-The memo is local to the process: a keyed hash of what the client sent leads to the question that it was and the prompts
-it became, so that equal bytes are read once. The key is random, so that nobody can aim at a collision.
+remembered ─────────────────────────┬─► prompts ─► past runs? ─ none ─► prompts
+else read ─► jobs ─► tokenized ─────┘                 └─ some ─► remembered with them, or tokenized with them
 """
 
 import asyncio
 import contextvars
 import math
-import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from hashlib import blake2b
-
-from cachetools import LRUCache
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Protocol, TypeAlias, TypeVar
 
 from app.ask import Ask, attach_history
 from app.contracts import Checkpoint, ReadConfig
-from app.json import dump
+from app.memo import Memo, Remembered
 from app.metrics import Metrics
+from app.outcomes.identity import Digests, Identity
 from app.priority import step_back
 from app.timings import current
 from app.turns import Turns
-from model.errors import ConfigTooDeep, InvalidGiven
+from app.unit import Unit, Units
+from model.errors import ConfigTooDeep
 from model.jobs import select
-from model.jobs.job import Job, Reading, Scope
+from model.jobs.job import Job, Outcome, Reading
 from model.jobs.names import with_masked_names
 from model.jobs.time_limit import check_time, time_limit
 
+__all__ = ["LooksUp", "Unit", "UnitReader", "Units"]
 
-@dataclass(frozen=True)
-class Unit:
-    """One thing to predict for: a job, or the workflow as a whole."""
+#: A job, and whether it is all that its config holds.
+_ReadJob: TypeAlias = tuple[Job, bool]
+_Made = TypeVar("_Made")
 
-    kind: str
-    scope: Scope
-    name: str
-    needs: tuple[str, ...]
-    prompt: tuple[int, ...]
-    left_out_characters: int
-    novelty: float
+NOT_LOOKED_UP = "past runs could not be looked up: this answer knows none"
 
 
-@dataclass(frozen=True)
-class Units:
-    """All that one config asks to predict; `warnings` are the reader's."""
+class LooksUp(Protocol):
+    """Past runs of jobs (app/outcomes/history.py)."""
 
-    workflow: Unit | None
-    jobs: tuple[Unit, ...]
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def all(self) -> tuple[Unit, ...]:
-        """The workflow first, then its jobs."""
-        return (self.workflow, *self.jobs) if self.workflow else self.jobs
-
-    def check_given(self, given: Mapping[str, float]) -> None:
-        """Raises InvalidGiven where it is open whose values are known."""
-        if given and len(self.all) != 1:
-            raise InvalidGiven("values can be given for one job only; say which with `job`")
-
-
-@dataclass(frozen=True)
-class _Remembered:
-    """A question without its config, and what the config became."""
-
-    ask: Ask
-    units: Units
+    async def of(self, units: Sequence[Identity]) -> list[tuple[Outcome, ...]] | None:
+        """Of each, newest first; None where they could not be looked up."""
+        ...
 
 
 class UnitReader:
@@ -82,94 +58,135 @@ class UnitReader:
         threads: int,
         memo_tokens: int,
         read_seconds: float,
+        digests: Digests | None = None,
+        histories: LooksUp | None = None,
     ) -> None:
         self._read = read
         self._checkpoint = checkpoint
         self._metrics = metrics
+        self._digests, self._histories = digests, histories
         self._read_seconds = read_seconds
         self._threads = ThreadPoolExecutor(threads, "reader", step_back)
         self._turns = Turns(threads)
-        self._memo: LRUCache[bytes, _Remembered] = LRUCache(memo_tokens, getsizeof=_tokens)
-        self._memo_key = secrets.token_bytes(32)
-
-    def fingerprint(self, *parts: bytes) -> bytes:
-        """A keyed hash of what a client sent."""
-        digest = blake2b(key=self._memo_key, digest_size=32)
-        for part in parts:
-            digest.update(len(part).to_bytes(8))
-            digest.update(part)
-        return digest.digest()
-
-    def recall(self, fingerprint: bytes) -> Ask | None:
-        """The question that these bytes were, without its config: `units` knows what that became."""
-        remembered: _Remembered | None = self._memo.get(fingerprint)
-        return remembered.ask if remembered else None
+        self.memo = Memo(memo_tokens)
 
     def known(self, ask: Ask) -> bool:
         """Whether it need not be read."""
-        return self._remembered(ask) is not None
+        return self.memo.units_of(ask) is not None
 
     async def units(self, ask: Ask, deadline: float, caller: str = "") -> Units:
-        """The prompts of an ask; callers are read for in fair turns.
+        """The prompts of an ask, as read; callers are read for in fair turns.
 
         `deadline` is a `time.perf_counter()`, after which no thread works for it. Raises UnknownKind, InvalidConfig,
         UnknownJob, InvalidHistory, DeadlineExceeded.
         """
-        remembered = self._remembered(ask)
-        if remembered is not None:
-            return remembered.units
-        run = contextvars.copy_context().run
-        async with self._turns.turn(caller, current()):
-            units = await asyncio.get_running_loop().run_in_executor(
-                self._threads, run, self.make, ask, deadline
-            )
-        self._remember(ask, units)
+        return (await self._units(ask, deadline, caller))[0].units
+
+    async def units_with_history(self, ask: Ask, deadline: float, caller: str = "") -> Units:
+        """The same, with the past runs that the store has where the ask says nothing of any."""
+        remembered, jobs = await self._units(ask, deadline, caller)
+        units = remembered.units
+        if self._histories is None or ask.history is not None:
+            return units
+        found = await self._histories.of([unit.identity for unit in units.all if unit.identity])
+        if found is None:
+            return replace(units, warnings=(*units.warnings, NOT_LOOKED_UP))
+        if not any(found):
+            return units
+        return await self._given_history(ask, remembered, jobs, found, deadline, caller)
+
+    async def _given_history(
+        self,
+        ask: Ask,
+        remembered: Remembered,
+        jobs: Sequence[_ReadJob] | None,
+        found: Sequence[tuple[Outcome, ...]],
+        deadline: float,
+        caller: str,
+    ) -> Units:
+        """The units anew, those that have past runs; remembered with these runs."""
+        known = self.memo.units_given(remembered, found)
+        if known is not None:
+            return known
+        whole = await ask.whole() if ask.whole else ask
+        before = remembered.units.all
+
+        def make() -> Units:
+            with self._limited(deadline):
+                read = self._jobs(whole)[0] if jobs is None else jobs
+                units = [
+                    self._unit(job.with_history(runs), identity=unit.identity) if runs else unit
+                    for (job, _), runs, unit in zip(read, found, before, strict=True)
+                ]
+            return _units(units, remembered.units.warnings)
+
+        units = await self._in_thread(make, caller)
+        self.memo.remember_given(remembered, found, units)
         return units
 
+    async def _units(
+        self, ask: Ask, deadline: float, caller: str
+    ) -> tuple[Remembered, Sequence[_ReadJob] | None]:
+        """What an ask became, and its jobs where they were read just now."""
+        remembered = self.memo.units_of(ask)
+        if remembered is not None:
+            return remembered, None
+        if ask.whole is not None:  # forgotten since it was recalled
+            ask = await ask.whole()
+        units, jobs = await self._in_thread(lambda: self._make(ask, deadline), caller)
+        return self.memo.remember(ask, units), jobs
+
+    async def _in_thread(self, work: Callable[[], _Made], caller: str) -> _Made:
+        """What the work makes, on a thread that reads, in the caller's turn."""
+        run = contextvars.copy_context().run
+        async with self._turns.turn(caller, current()):
+            made: _Made = await asyncio.get_running_loop().run_in_executor(self._threads, run, work)
+        return made
+
     def make(self, ask: Ask, deadline: float = math.inf) -> Units:
-        """The same, read by the calling thread and not remembered. Raises what `units` does."""
+        """As `units`, read by the calling thread and not remembered. Raises what `units` does."""
+        return self._make(ask, deadline)[0]
+
+    def _make(self, ask: Ask, deadline: float) -> tuple[Units, Sequence[_ReadJob]]:
+        with self._limited(deadline):
+            jobs, warnings = self._jobs(ask)
+            given = attach_history([job for job, _ in jobs], ask.history or ())
+            units = [
+                self._unit(job, named=ask.series, alone=alone)
+                for job, (_, alone) in zip(given, jobs, strict=True)
+            ]
+        return _units(units, warnings), jobs
+
+    @contextmanager
+    def _limited(self, deadline: float) -> Iterator[None]:
         try:
             with time_limit(self._read_seconds, deadline):
                 check_time()  # it may have waited for a thread
-                with self._metrics.timed("read"):
-                    reading = with_masked_names(self._read(ask.kind, ask.config, ask.context))
-                chosen = _choose(reading, ask.job)
-                jobs = attach_history(chosen, ask.history)
-                units = [self._unit(job) for job in jobs]
+                yield
         except RecursionError:  # a text may open more levels than its reader takes
             raise ConfigTooDeep("the config is nested too deep") from None
-        workflow = next((unit for unit in units if unit.scope == "workflow"), None)
-        return Units(workflow, tuple(unit for unit in units if unit is not workflow), reading.warnings)
+
+    def _jobs(self, ask: Ask) -> tuple[Sequence[_ReadJob], tuple[str, ...]]:
+        """The jobs that are asked for, without past runs, and the reader's warnings."""
+        with self._metrics.timed("read"):
+            reading = with_masked_names(self._read(ask.kind, ask.config, ask.context))
+        alone = len(reading.jobs) + (reading.workflow is not None) == 1
+        return [(job, alone) for job in _choose(reading, ask.job)], reading.warnings
 
     def close(self) -> None:
         """Let the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _remembered(self, ask: Ask) -> _Remembered | None:
-        """By the bytes it came as, or else by what they say: the same config may come with other quantiles."""
-        known: _Remembered | None = self._memo.get(ask.fingerprint) if ask.fingerprint else None
-        if known is not None:
-            return known
-        known = self._memo.get(self._content(ask))
-        if known is not None:
-            self._remember(ask, known.units)
-        return known
-
-    def _remember(self, ask: Ask, units: Units) -> None:
-        keys = [self._content(ask)] + ([ask.fingerprint] if ask.fingerprint else [])
-        made = _Remembered(replace(ask, config="", context={}, history=()), units)
-        if len(keys) * _tokens(made) <= self._memo.maxsize:
-            self._memo.update(dict.fromkeys(keys, made))
-
-    def _content(self, ask: Ask) -> bytes:
-        runs = [[run.values, run.age_seconds, run.same_config, run.status, run.job] for run in ask.history]
-        return self.fingerprint(b"content", dump([ask.kind, ask.config, ask.context, ask.job, runs]))
-
-    def _unit(self, job: Job) -> Unit:
+    def _unit(
+        self, job: Job, *, named: str | None = None, alone: bool = False, identity: Identity | None = None
+    ) -> Unit:
+        """One unit; identity: where that is known already."""
         start = time.perf_counter()
         prompt = self._checkpoint.prompt(job)
         self._metrics.stage("tokenize", prompt.tokenize_seconds)
         self._metrics.stage("serialize", time.perf_counter() - start - prompt.tokenize_seconds, start)
+        if identity is None and self._digests is not None:
+            identity = self._digests.identity(job, prompt.text, named=named, alone=alone)
         return Unit(
             kind=job.kind,
             scope=job.scope,
@@ -178,7 +195,14 @@ class UnitReader:
             prompt=prompt.ids,
             left_out_characters=prompt.left_out_characters,
             novelty=self._checkpoint.novelty(prompt),
+            past_runs=len(job.history),
+            identity=identity,
         )
+
+
+def _units(units: Sequence[Unit], warnings: tuple[str, ...]) -> Units:
+    workflow = next((unit for unit in units if unit.scope == "workflow"), None)
+    return Units(workflow, tuple(unit for unit in units if unit is not workflow), warnings)
 
 
 def _choose(reading: Reading, name: str | None) -> Sequence[Job]:
@@ -186,7 +210,3 @@ def _choose(reading: Reading, name: str | None) -> Sequence[Job]:
     if name is not None:
         return [select(reading, name)]
     return [reading.workflow, *reading.jobs] if reading.workflow else reading.jobs
-
-
-def _tokens(remembered: _Remembered) -> int:
-    return sum(len(unit.prompt) + 64 for unit in remembered.units.all)

@@ -1,9 +1,11 @@
 """Secrets in every field of requests to a running service, looked for in all that can be seen of it afterwards:
-answers, log, metrics, the traces that it exports and what it keeps in Redis.
+answers, log, metrics, the traces that it exports, and what it keeps in Redis and in the outcome store.
 """
 
 import time
 from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 
@@ -26,11 +28,20 @@ def run(rounds: int = ROUNDS) -> bool:
     places: set[str] = set()
     answers: list[bytes] = []
     started = time.perf_counter()
-    settings = {"engine": "fake", "log_level": "debug", "default_deadline_ms": 60_000}
     with (
+        TemporaryDirectory() as directory,
         redis_server() as redis,
         running_collector() as collector,
-        running_service(settings | {"redis_url": redis.url, "otlp_endpoint": collector.url}) as service,
+        running_service(
+            {
+                "engine": "fake",
+                "log_level": "debug",
+                "default_deadline_ms": 60_000,
+                "redis_url": redis.url,
+                "database_url": f"sqlite:///{directory}/outcomes.db",
+                "otlp_endpoint": collector.url,
+            }
+        ) as service,
         httpx.Client(base_url=service.url, timeout=60) as client,
     ):
         for number in range(rounds):
@@ -52,6 +63,7 @@ def run(rounds: int = ROUNDS) -> bool:
             "metrics": metrics.content,
             "traces": b"\n".join(collector.bodies),
             "Redis": b"\n".join(part for entry in redis.contents().items() for part in entry),
+            "outcome store": b"".join(file.read_bytes() for file in sorted(Path(directory).iterdir())),
         }
     seen = {name: leaks(found, content.decode(errors="replace")) for name, content in searched.items()}
     unmarked = sum(canary.form in UNMARKED for canary in found)

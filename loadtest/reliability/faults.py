@@ -4,7 +4,7 @@ again.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from statistics import median
@@ -58,20 +58,23 @@ def measured(
     body: Callable[[int], bytes],
     up: str,
     rounds: int = ROUNDS,
+    counted: Mapping[str, str] | None = None,
 ) -> tuple[list[Bound], dict[str, float]]:
     """Bounds and further figures of every fault.
 
     running: a server and a service that uses it; body: the request of a number; up: the gauge that says whether the
-    service uses the server.
+    service uses the server; counted: further counters of the service, by what the page calls them.
     """
     bounds: list[Bound] = []
     more: dict[str, float] = {}
     for fault in faults:
+        name = fault.name
         found = []
         for number in range(rounds):
             with running() as (server, service):
                 found.append(asyncio.run(_under_load(service, server, fault, body, up, number)))
-        name = fault.name
+                for what, metric in (counted or {}).items():
+                    more[f"{name}: {what}"] = more.get(f"{name}: {what}", 0.0) + service.metric(metric)
         first = [one.p99_first - one.p99_before for one in found]
         then = [one.p99_then - one.p99_before for one in found]
         bounds += [

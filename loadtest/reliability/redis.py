@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from loadtest.redis_server import RedisServer, redis_server
-from loadtest.reliability.bodies import text_request
+from loadtest.reliability.bodies import half_new_request
 from loadtest.reliability.client import stay_on
 from loadtest.reliability.faults import HOW, ROUNDS, Fault, measured
 from loadtest.reliability.results import save
@@ -21,7 +21,7 @@ FAULTS = [
 def run(rounds: int = ROUNDS) -> bool:
     """Per fault: failures, latency added at first and then, time until Redis is used again."""
     stay_on(1)
-    bounds, more = measured(FAULTS, _running, _body, "jobcast_shared_cache_up", rounds)
+    bounds, more = measured(FAULTS, _running, half_new_request, "jobcast_shared_cache_up", rounds)
     return save(
         "redis",
         "Short scripts, half of them new, half asked before, no cache in the process and an engine without weights, "
@@ -38,8 +38,3 @@ def _running() -> Iterator[tuple[RedisServer, RunningService]]:
         settings = {"redis_url": redis.url, "cache_entries": 0, "engine": "fake"}
         with running_service(settings, core=0) as service:
             yield redis, service
-
-
-def _body(number: int) -> bytes:
-    shown = number if number % 2 else number % 40
-    return text_request(shown, targets=["runtime_seconds"], quantiles=[0.5])
