@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from cachetools import TTLCache
 
+from model.errors import ValueOutOfRange
+from model.jobs.job import Job
+from model.prompt import Prompt
 from tests.app.fakes import MakeApp, TinyCheckpoint, WatchedEngine, ask, running
 from tests.app.outcomes import TestDatabase, counted, database, past_runs, postgres, predict, report
 
@@ -128,6 +131,7 @@ BAD: dict[str, tuple[object, str]] = {
     "no value": (ask(), "invalid_outcome"),
     "null alone": ({**ask(), "runtime_seconds": None}, "invalid_outcome"),
     "negative": ({**BY_CONFIG, "cpu_cores": -1}, "invalid_outcome"),
+    "too much": ({**BY_CONFIG, "runtime_seconds": 1e15}, "invalid_outcome"),
     "no job": ({"runtime_seconds": 5}, "invalid_outcome"),
     "kind alone": ({"kind": "text", "runtime_seconds": 5}, "invalid_outcome"),
     "twice a job": ({**BY_CONFIG, "request_id": "a"}, "invalid_outcome"),
@@ -350,6 +354,22 @@ async def test_predictions_are_written_when_the_service_ends(
     async with running(make_app(**database.settings())) as client:
         await asyncio.gather(*(predict(client, ask(f"make {number}")) for number in range(20)))
     assert database.rows("SELECT count(*) FROM jobcast_predictions") == [(20,)]
+
+
+async def test_runs_that_the_checkpoint_cannot_write_are_no_reason_to_fail(
+    make_app: MakeApp, database: TestDatabase, checkpoint: TinyCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = checkpoint.prompt
+
+    def refusing(job: Job) -> Prompt:
+        if job.history:
+            raise ValueOutOfRange("a magnitude of 1e3 or more")
+        return prompt(job)
+
+    monkeypatch.setattr(checkpoint, "prompt", refusing)
+    async with running(make_app(**database.settings())) as client:
+        await report(client, {**ask(), "runtime_seconds": 5e3})
+        assert past_runs(await predict(client, ask())) == [0]
 
 
 async def test_only_the_newest_runs_are_looked_up(
