@@ -163,7 +163,7 @@ ERROR_TABLE = (
     ErrorEntry(422, "invalid_history", "too many, out of order, negative, or of no job"),
     ErrorEntry(422, "invalid_given", "not a target, negative, or for more than one job"),
     ErrorEntry(
-        422, "invalid_outcome", "no value, a negative one, a time that cannot be, or no job; of an item"
+        422, "invalid_outcome", "no value or an impossible one, a time that cannot be, or no job; of an item"
     ),
     ErrorEntry(422, "value_out_of_range", "a number that the checkpoint cannot write"),
     ErrorEntry(429, "overloaded", "the queue is full or the deadline cannot be met; see Retry-After"),

@@ -23,7 +23,7 @@ from app.priority import step_back
 from app.timings import current
 from app.turns import Turns
 from app.unit import Unit, Units
-from model.errors import ConfigTooDeep
+from model.errors import ConfigTooDeep, ValueOutOfRange
 from model.jobs import select
 from model.jobs.job import Job, Outcome, Reading
 from model.jobs.names import with_masked_names
@@ -115,7 +115,7 @@ class UnitReader:
             with self._limited(deadline):
                 read = self._jobs(whole)[0] if jobs is None else jobs
                 units = [
-                    self._unit(job.with_history(runs), identity=unit.identity) if runs else unit
+                    self._with_runs(job, runs, unit)
                     for (job, _), runs, unit in zip(read, found, before, strict=True)
                 ]
             return _units(units, remembered.units.warnings)
@@ -123,6 +123,15 @@ class UnitReader:
         units = await self._in_thread(make, caller)
         self.memo.remember_given(remembered, found, units)
         return units
+
+    def _with_runs(self, job: Job, runs: Sequence[Outcome], unit: Unit) -> Unit:
+        """The unit anew with its past runs; as it is where this checkpoint cannot write them, which no client chose."""
+        if not runs:
+            return unit
+        try:
+            return self._unit(job.with_history(runs), identity=unit.identity)
+        except ValueOutOfRange:
+            return unit
 
     async def _units(
         self, ask: Ask, deadline: float, caller: str

@@ -12,6 +12,8 @@ from app.errors import InvalidOutcome
 #: Clocks differ.
 _FUTURE_SECONDS = 300.0
 _DAY = 86400.0
+#: What nothing takes: 30 million years, a thousand terabytes. One such value would be in every later prompt of its job.
+_TOO_MUCH = 1e15
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 Verdict = Literal["accepted", "duplicate"]
@@ -61,8 +63,8 @@ class Report:
             )
         if not self.measured:
             raise InvalidOutcome("an outcome needs at least one value")
-        if any(not math.isfinite(value) or value < 0 for value in self.measured.values()):
-            raise InvalidOutcome("a value is negative or not finite")
+        if any(not math.isfinite(value) or not 0 <= value < _TOO_MUCH for value in self.measured.values()):
+            raise InvalidOutcome("a value is negative, or 1e15 and more")
         finished = now if self.finished_at is None else _seconds(self.finished_at)
         if finished > now + _FUTURE_SECONDS:
             raise InvalidOutcome("finished_at lies in the future")

@@ -59,9 +59,13 @@ def engine_of(url: URL, *, connections: int) -> AsyncEngine:
 def _prepare_connections(engine: AsyncEngine, path: Path) -> None:
     @event.listens_for(engine.sync_engine, "do_connect")
     def private(*_: object) -> None:
-        # Before SQLite makes it with the permissions of the day; its -wal and -shm take over those of the file.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, _OWNER_ONLY))
-        path.chmod(_OWNER_ONLY)
+        # Before SQLite makes it with the permissions of the day; its -wal and -shm take over those of the file. One that
+        # is there must not be opened: closing it would give up the locks of this process's other connections.
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY))
+        except FileExistsError:
+            if stat.S_IMODE(path.stat().st_mode) != _OWNER_ONLY:
+                path.chmod(_OWNER_ONLY)
 
     @event.listens_for(engine.sync_engine, "connect")
     def many_readers(connection: Any, _: object) -> None:

@@ -3,26 +3,31 @@
 import asyncio
 import sqlite3
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event
 
+from app.errors import InvalidOutcome
 from app.main import create_app
 from app.metrics import Metrics
 from app.outcomes import InvalidDatabaseUrl, OtherVersion
 from app.outcomes.database import Database, check_version
 from app.outcomes.history import settled_age
 from app.outcomes.identity import Digests
+from app.outcomes.report import Report
 from app.outcomes.store import OutcomeStore
 from app.outcomes.urls import parsed_url
 from app.outcomes.writer import Answered, PredictionWriter
 from app.settings import Settings
 from app.startup import ConfigurationError, check_database
+from loadtest.reliability.running import running_service
 from model.jobs import read
 from model.jobs.job import Outcome
 from tests.app.fakes import MakeApp, TinyCheckpoint, WatchedEngine, ask, running, tiny_read
@@ -36,6 +41,7 @@ from tests.app.outcomes import (
     report,
     sqlite_database,
 )
+from tests.app.series import value_of
 
 __all__ = ["database", "postgres"]
 pytestmark = pytest.mark.anyio
@@ -203,6 +209,52 @@ def test_ages_a_minute_apart_are_nearly_always_one() -> None:
     ages = {settled_age(3600 * 5 + 60 * minute) for minute in range(120)}
     assert ages == {4 * 3600}
     assert settled_age(-200) == settled_age(0) == settled_age(3599) == 0
+
+
+TIMES = st.datetimes(timezones=st.timezones()).map(lambda moment: moment.isoformat())
+
+
+@given(st.none() | st.floats(), st.none() | st.text(max_size=30) | TIMES)
+def test_a_report_is_taken_or_refused_in_words(value: float | None, finished_at: str | None) -> None:
+    now = time.time()
+    made = Report({"runtime_seconds": value}, request_id="a", finished_at=finished_at)
+    try:
+        finished = made.checked(now, 180)
+    except InvalidOutcome as refused:
+        assert finished_at is None or len(finished_at) < 6 or finished_at not in refused.message
+    else:
+        assert value is not None and 0 <= value < 1e15
+        assert now - 180 * 86400 <= finished <= now + 300
+
+
+def test_workers_share_a_file(tmp_path: Path) -> None:
+    """Two processes, started as a user starts them: whoever is asked knows what the other one was told."""
+    settings = sqlite_database(tmp_path).settings(engine="fake", workers=2)
+    jobs = [{"kind": "text", "config": f"make {number}"} for number in range(12)]
+    with running_service(settings) as service:
+        until = time.monotonic() + 60
+        while service.logged().count("engine_ready") < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+
+        def post(path: str, body: object) -> Any:  # a connection of its own, so that any worker may take it
+            response = httpx.post(service.url + path, json=body, timeout=20)
+            assert response.status_code == 200, response.text
+            return response.json()
+
+        waiting = {post("/predict", job)["request_id"] for job in jobs}
+        while waiting and time.monotonic() < until:
+            named = sorted(waiting)
+            outcomes = [{"request_id": one, "runtime_seconds": 5, "idempotency_key": one} for one in named]
+            told = post("/outcomes", {"outcomes": outcomes})["outcomes"]
+            waiting -= {one for one, verdict in zip(named, told, strict=True) if "code" not in verdict}
+        assert not waiting
+        time.sleep(1.1)  # for so long a worker may remember that there was nothing
+        assert [past_runs(post("/predict", job)) for job in jobs] == [[1]] * 12
+        scraped = httpx.get(f"{service.url}/metrics").text
+    assert value_of(scraped, "jobcast_outcomes_total", result="accepted") == 12
+    assert value_of(scraped, "jobcast_coverage_outcomes_total", target="runtime_seconds") == 12
+    assert value_of(scraped, "jobcast_database_up") == 1
+    assert sqlite_database(tmp_path).rows("SELECT count(*) FROM jobcast_predictions") == [(24,)]
 
 
 async def test_a_file_is_for_its_owner_alone(make_app: MakeApp, tmp_path: Path) -> None:

@@ -7,7 +7,11 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from cachetools import TTLCache
 
+from model.errors import ValueOutOfRange
+from model.jobs.job import Job
+from model.prompt import Prompt
 from tests.app.fakes import MakeApp, TinyCheckpoint, WatchedEngine, ask, running
 from tests.app.outcomes import TestDatabase, counted, database, past_runs, postgres, predict, report
 
@@ -127,6 +131,7 @@ BAD: dict[str, tuple[object, str]] = {
     "no value": (ask(), "invalid_outcome"),
     "null alone": ({**ask(), "runtime_seconds": None}, "invalid_outcome"),
     "negative": ({**BY_CONFIG, "cpu_cores": -1}, "invalid_outcome"),
+    "too much": ({**BY_CONFIG, "runtime_seconds": 1e15}, "invalid_outcome"),
     "no job": ({"runtime_seconds": 5}, "invalid_outcome"),
     "kind alone": ({"kind": "text", "runtime_seconds": 5}, "invalid_outcome"),
     "twice a job": ({**BY_CONFIG, "request_id": "a"}, "invalid_outcome"),
@@ -285,6 +290,37 @@ async def test_a_batch_is_one_query_or_two(make_app: MakeApp, database: TestData
         assert await counted(client, "jobcast_history_total", result="found") == 64
 
 
+async def test_a_look_up_is_remembered_until_there_is_something_new(
+    make_app: MakeApp, database: TestDatabase
+) -> None:
+    app = make_app(**database.settings())
+    asked: list[set[bytes]] = []
+    async with running(app) as client:
+        histories, store = app.state.service._outcomes.histories, app.state.service._outcomes._store
+        newest, told = store.newest, asyncio.Event()
+
+        async def watched(series: set[bytes], seconds: float) -> Any:
+            asked.append(series)
+            found = await newest(series, seconds)
+            if told.is_set():  # an outcome comes while the answer is on its way
+                told.clear()
+                assert await report(client, {**ask(), "cpu_cores": 1}) == ["accepted"]
+            return found
+
+        store.newest = watched
+        histories._recent = TTLCache(100, 3600)
+        for _ in range(3):
+            assert past_runs(await predict(client, ask())) == [0]
+        assert len(asked) == 1
+        assert await report(client, {**ask(), "runtime_seconds": 5}) == ["accepted"]
+        told.set()
+        assert past_runs(await predict(client, ask())) == [1]
+        for _ in range(3):
+            assert past_runs(await predict(client, ask())) == [2]
+        assert len(asked) == 3
+        assert await counted(client, "jobcast_history_total") == 7
+
+
 async def test_a_body_is_read_once_and_again_only_for_new_runs(
     make_app: MakeApp, database: TestDatabase, checkpoint: TinyCheckpoint, engine: WatchedEngine
 ) -> None:
@@ -318,6 +354,22 @@ async def test_predictions_are_written_when_the_service_ends(
     async with running(make_app(**database.settings())) as client:
         await asyncio.gather(*(predict(client, ask(f"make {number}")) for number in range(20)))
     assert database.rows("SELECT count(*) FROM jobcast_predictions") == [(20,)]
+
+
+async def test_runs_that_the_checkpoint_cannot_write_are_no_reason_to_fail(
+    make_app: MakeApp, database: TestDatabase, checkpoint: TinyCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = checkpoint.prompt
+
+    def refusing(job: Job) -> Prompt:
+        if job.history:
+            raise ValueOutOfRange("a magnitude of 1e3 or more")
+        return prompt(job)
+
+    monkeypatch.setattr(checkpoint, "prompt", refusing)
+    async with running(make_app(**database.settings())) as client:
+        await report(client, {**ask(), "runtime_seconds": 5e3})
+        assert past_runs(await predict(client, ask())) == [0]
 
 
 async def test_only_the_newest_runs_are_looked_up(
