@@ -73,7 +73,11 @@ class AnswerWriter:
         return answer | {
             "source": SOURCES[found.outcome],
             "support": support | {"novelty": round(unit.novelty, 4)},
-            "input": {"tokens": len(unit.prompt), "left_out_characters": unit.left_out_characters},
+            "input": {
+                "tokens": len(unit.prompt),
+                "left_out_characters": unit.left_out_characters,
+                "past_runs": unit.past_runs,
+            },
             "warnings": list(_untrained(unit, trained)),
         }
 

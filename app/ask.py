@@ -1,7 +1,7 @@
 """What a client asks, checked against the checkpoint: targets, quantiles, known values, history."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from model.engines.base import Query
@@ -41,10 +41,15 @@ class Ask:
     targets: Sequence[str] | None = None
     quantiles: Sequence[float] | None = None
     given: Mapping[str, float] = field(default_factory=dict)
-    history: Sequence[PastRun] = ()
+    #: None: the client says nothing of past runs, and what is known of them may be used. Empty: there were none.
+    history: Sequence[PastRun] | None = None
     deadline_ms: int | None = None
+    #: The client's own name of the recurring job; None: worked out from the job.
+    series: str | None = None
     #: Of the bytes that it came as, where they were read as one: equal bytes need not be read again.
     fingerprint: bytes | None = None
+    #: The question as a whole, where this is what the memo kept of it: without config, context and history.
+    whole: Callable[[], Awaitable["Ask"]] | None = field(default=None, compare=False, repr=False)
 
 
 def asked(ask: Ask, known: Sequence[Target]) -> tuple[Query, tuple[float, ...]]:
@@ -55,7 +60,7 @@ def asked(ask: Ask, known: Sequence[Target]) -> tuple[Query, tuple[float, ...]]:
     quantiles = check_quantiles(ask.quantiles)
     check_given(ask.given, known)
     targets = check_targets(ask.targets, ask.given, known)
-    check_history(ask.history, known)
+    check_history(ask.history or (), known)
     check_object(ask.config)
     check_object(ask.context)
     return Query((), targets, tuple(sorted({*quantiles, MEDIAN})), ask.given), quantiles

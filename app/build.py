@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from app.admission import Admission
 from app.ask import DEFAULT_QUANTILES
@@ -10,6 +11,7 @@ from app.cache import Codec, ForecastCache, MemoryStore, Store, TieredStore
 from app.contracts import Checkpoint, ReadConfig
 from app.engine_host import EngineHost
 from app.metrics import Metrics
+from app.outcomes.identity import Digests
 from app.service import Service
 from app.service_time import ServiceTime
 from app.settings import Settings
@@ -17,6 +19,9 @@ from app.units import UnitReader
 from model import jobs
 from model.checkpoint import Checkpoint as StoredCheckpoint
 from model.engines.base import Engine, Query
+
+if TYPE_CHECKING:
+    from app.outcomes.book import Outcomes
 
 #: By whether the engine's arithmetic runs on other threads or machines, where nobody sees whether it moves.
 _STALL_SECONDS = {False: 0.75, True: 5.0}
@@ -32,7 +37,7 @@ def build_service(
     engine: Engine | None = None,
     read: ReadConfig = jobs.read,
 ) -> Service:
-    """The service, not yet started. Raises CheckpointError.
+    """The service, not yet started. Raises CheckpointError, InvalidDatabaseUrl.
 
     What is not passed in comes from the settings; an engine's heavy imports wait until its thread starts it.
     """
@@ -46,6 +51,8 @@ def build_service(
         build_engine = lambda: given  # noqa: E731
     secret = settings.cache_secret.get_secret_value() if settings.cache_secret else ""
     codec = Codec(checkpoint.version, secret.encode())
+    digests = Digests(secret.encode()) if settings.database_url else None
+    outcomes = _outcomes(settings, digests, metrics) if digests else None
     return Service(
         checkpoint,
         UnitReader(
@@ -55,6 +62,8 @@ def build_service(
             threads=settings.reader_threads,
             memo_tokens=settings.memo_tokens,
             read_seconds=settings.read_seconds,
+            digests=digests,
+            histories=outcomes.histories if outcomes else None,
         ),
         codec,
         ForecastCache(_store(settings, codec, metrics), metrics),
@@ -63,6 +72,21 @@ def build_service(
         metrics,
         default_deadline_ms=settings.default_deadline_ms,
         drain_seconds=settings.drain_seconds,
+        outcomes=outcomes,
+    )
+
+
+def _outcomes(settings: Settings, digests: Digests, metrics: Metrics) -> "Outcomes":
+    from app.outcomes.book import Outcomes
+
+    assert settings.database_url is not None
+    return Outcomes(
+        settings.database_url.get_secret_value(),
+        digests,
+        metrics,
+        connections=settings.database_connections,
+        timeout_seconds=settings.database_timeout_ms / 1000,
+        days=settings.outcome_days,
     )
 
 

@@ -12,7 +12,7 @@ import typer
 from app.key_commands import keys
 from app.settings import MULTIPROCESS_DIRECTORY
 from app.sockets import bind, listen
-from app.startup import check_exposure, load_settings, reporting_faults
+from app.startup import check_database, check_exposure, load_settings, reporting_faults
 
 cli = typer.Typer(
     name="jobcast",
@@ -52,6 +52,7 @@ def serve(
         from app.main import create_app
         from app.server import serve as run
 
+        check_database(settings)
         app = create_app(settings)
         listen(sockets)
         run(app, settings, sockets, metrics_sockets=metrics_sockets)

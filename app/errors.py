@@ -5,6 +5,7 @@
         ├── MalformedBody               400 malformed_body
         ├── Unauthorized                401 unauthorized
         ├── NotFound                    404 not_found
+        ├── OutcomesDisabled            404 outcomes_disabled
         ├── MethodNotAllowed            405 method_not_allowed
         ├── RequestTimeout              408 request_timeout
         ├── BodyTooLarge                413 body_too_large
@@ -12,6 +13,10 @@
         └── UnsupportedMediaType        415 unsupported_media_type
     Overloaded
     └── RateLimited                     429 rate_limited
+    JobcastError
+    ├── InvalidOutcome                  422 invalid_outcome
+    ├── UnknownRequest                  404 unknown_request     of an item of POST /outcomes
+    └── OutcomesUnavailable             503 outcomes_unavailable
 
 A problem never repeats the input. A 5xx of ours says nothing but the request id.
 """
@@ -56,6 +61,13 @@ class NotFound(HttpError):
     code = "not_found"
 
 
+class OutcomesDisabled(HttpError):
+    """The service has no outcome store."""
+
+    status = 404
+    code = "outcomes_disabled"
+
+
 class MethodNotAllowed(HttpError):
     """`allow` lists the methods that the route has, for the `Allow` header."""
 
@@ -93,6 +105,31 @@ class RateLimited(Overloaded):
     code = "rate_limited"
 
 
+class InvalidOutcome(JobcastError):
+    """An outcome that says too little, too much, or what cannot be."""
+
+    status = 422
+    code = "invalid_outcome"
+
+
+class UnknownRequest(JobcastError):
+    """No prediction of this request id is known, or none of this caller."""
+
+    status = 404
+    code = "unknown_request"
+
+
+class OutcomesUnavailable(JobcastError):
+    """The database is away, or does not take what it is given."""
+
+    status = 503
+    code = "outcomes_unavailable"
+
+    def __init__(self, message: str, *, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
 @dataclass(frozen=True)
 class ErrorEntry:
     """A line of the error table that clients can rely on."""
@@ -110,6 +147,8 @@ ERROR_TABLE = (
     ),
     ErrorEntry(401, "unauthorized", "keys are configured and the request has no valid one"),
     ErrorEntry(404, "not_found", "no such path"),
+    ErrorEntry(404, "outcomes_disabled", "the service has no outcome store"),
+    ErrorEntry(404, "unknown_request", "no prediction of this caller has this request id; of an item"),
     ErrorEntry(405, "method_not_allowed", "the path exists, with other methods"),
     ErrorEntry(408, "request_timeout", "the request did not arrive in time, however steadily it trickled"),
     ErrorEntry(413, "body_too_large", "over the byte limit, chunked or not"),
@@ -123,12 +162,14 @@ ERROR_TABLE = (
     ErrorEntry(422, "invalid_quantile", "1 to 32 different numbers strictly between 0 and 1"),
     ErrorEntry(422, "invalid_history", "too many, out of order, negative, or of no job"),
     ErrorEntry(422, "invalid_given", "not a target, negative, or for more than one job"),
+    ErrorEntry(422, "invalid_outcome", "no value, a negative one, a time that cannot be, or no job; of an item"),
     ErrorEntry(422, "value_out_of_range", "a number that the checkpoint cannot write"),
     ErrorEntry(429, "overloaded", "the queue is full or the deadline cannot be met; see Retry-After"),
     ErrorEntry(429, "rate_limited", "the key's rate is used up; see Retry-After and RateLimit"),
     ErrorEntry(431, "head_too_large", "the request line and the headers are over their byte limit"),
     ErrorEntry(500, "internal", "a defect of ours"),
     ErrorEntry(503, "engine_unavailable", "the engine is starting, dead or draining"),
+    ErrorEntry(503, "outcomes_unavailable", "the outcome store cannot be reached; see Retry-After"),
     ErrorEntry(504, "deadline_exceeded", "accepted, but the deadline passed"),
 )
 
@@ -149,7 +190,7 @@ def problem(error: BaseException, request_id: str) -> dict[str, object]:
         "request_id": request_id,
         **extras,
     }
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | OutcomesUnavailable):
         document["retry_after_seconds"] = round(error.retry_after_seconds, 3)
     return document
 
@@ -158,7 +199,7 @@ def problem_response(error: BaseException, request_id: str) -> Response:
     """The HTTP answer for an error, with the headers that belong to it."""
     document = problem(error, request_id)
     headers = {}
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | OutcomesUnavailable):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"

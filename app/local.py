@@ -15,7 +15,8 @@ from app.settings import Settings
 
 async def predict_here(settings: Settings, ask: Ask) -> dict[str, Any]:
     """The answer to one question, from an engine that is started for it. Raises JobcastError."""
-    service = build_service(settings, Metrics())
+    # Nobody reports what came of it, and the store is the service's.
+    service = build_service(settings.model_copy(update={"database_url": None}), Metrics())
     service.start()
     try:
         await service.started()

@@ -21,6 +21,7 @@ from app.headers import SecurityHeaders, cors
 from app.logging import configure_logging
 from app.metrics import Metrics
 from app.middleware import RequestMiddleware
+from app.outcomes import InvalidDatabaseUrl
 from app.settings import Settings
 from app.startup import ConfigurationError
 from app.tracing import NoTraces, OtlpTraces, Traces
@@ -50,6 +51,8 @@ def create_app(
     try:
         limiter = _limiter(settings)
         service = build_service(settings, metrics, checkpoint=checkpoint, engine=engine, read=read)
+    except InvalidDatabaseUrl as error:
+        raise ConfigurationError(f"JOBCAST_DATABASE_URL: {error}") from None
     except InvalidRedisUrl as error:
         raise ConfigurationError(f"JOBCAST_REDIS_URL: {error}") from None
     except CheckpointError as error:
@@ -59,6 +62,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
+        await service.open()
         if engine_first:
             await service.started()
         beside = [asyncio.create_task(metrics.keep_current())]

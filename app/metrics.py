@@ -25,6 +25,7 @@ from prometheus_client import (
 )
 
 from app.exposition import Exposition, exposition_of, merged_exposition
+from app.outcome_metrics import OutcomeMetrics
 from app.settings import MULTIPROCESS_DIRECTORY
 from app.timings import Stage, Timed, current
 
@@ -116,6 +117,7 @@ class Metrics:
             buckets=VALUE_BUCKETS,
             registry=registry,
         )
+        self.outcomes = OutcomeMetrics(registry)
         #: `labels()` takes a lock and a look-up; a matrix of 256 jobs would notice.
         self._predicted_of: dict[str, Histogram] = {}
         for outcome in get_args(CacheOutcome):

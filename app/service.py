@@ -1,8 +1,10 @@
 """The way of a prediction, free of HTTP:
 
 ask ─ check ─► units (read, serialize, tokenize) ─► queries ─► cache ─ miss ─► batcher ─► engine
-│
-answer ◄─ support, warnings ◄─ calibrate ◄───────────────────────┘
+                 ▲ past runs                                     │
+outcomes ────────┘                                               │
+   ▲                                                             │
+   └── answer ◄─ support, warnings ◄─ calibrate ◄────────────────┘
 """
 
 import asyncio
@@ -10,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.admission import Admission, Ticket
 from app.answer import AnswerWriter
@@ -18,11 +20,17 @@ from app.ask import Ask, asked
 from app.batcher import Batcher
 from app.cache import Codec, ForecastCache, Found, Values
 from app.contracts import Checkpoint
+from app.errors import OutcomesDisabled
 from app.metrics import Metrics
+from app.outcomes.report import Report, Verdict
 from app.timings import current
-from app.units import Unit, UnitReader
+from app.units import Unit, UnitReader, Units
 from model.engines.base import Query
-from model.errors import DeadlineExceeded
+from model.errors import DeadlineExceeded, JobcastError
+from model.jobs.limits import check_object
+
+if TYPE_CHECKING:  # SQLAlchemy is loaded where a database is configured
+    from app.outcomes.book import Outcomes
 
 #: Of a config that was not read yet: about what it will become.
 _CHARACTERS_PER_TOKEN, _LEAST_TOKENS = 4, 64
@@ -43,6 +51,7 @@ class Service:
         *,
         default_deadline_ms: int,
         drain_seconds: float,
+        outcomes: "Outcomes | None" = None,
     ) -> None:
         self.checkpoint = checkpoint
         self._units = units
@@ -52,12 +61,18 @@ class Service:
         self._default_deadline_ms = default_deadline_ms
         self._drain_seconds = drain_seconds
         self._draining = False
+        self._outcomes = outcomes
         metrics.watch(queue_depth=lambda: batcher.depth, engine_up=batcher.healthy)
         metrics.name_model(checkpoint.name, checkpoint.version)
 
     def start(self) -> None:
         """Start the engine in the background; `ready` tells when."""
         self._batcher.start()
+
+    async def open(self) -> None:
+        """Open the outcome store, where there is one; a database that is away is waited for in the background."""
+        if self._outcomes is not None:
+            await self._outcomes.start()
 
     def on_given_up(self, told: Callable[[], None]) -> None:
         """Call this when no engine can be kept running: the process had better end."""
@@ -81,6 +96,8 @@ class Service:
         await self._batcher.close(self._drain_seconds)
         await self._cache.close()
         self._units.close()
+        if self._outcomes is not None:
+            await self._outcomes.close()
 
     def fingerprint(self, *parts: bytes) -> bytes:
         """A keyed hash of what a client sent, for `recall`."""
@@ -90,20 +107,47 @@ class Service:
         """The question that these bytes were the last time; None where they are not remembered."""
         return self._units.recall(fingerprint)
 
-    async def predict(self, ask: Ask, *, request_id: str, arrived: float, caller: str = "") -> dict[str, Any]:
+    async def predict(
+        self, ask: Ask, *, request_id: str, arrived: float, caller: str = "", client: str = ""
+    ) -> dict[str, Any]:
         """The answer of api.md, JSON-able.
 
-        `arrived` is the `time.perf_counter()` from which the deadline counts; `caller` is who asks, for fair turns.
-        Raises JobcastError.
+        `arrived` is the `time.perf_counter()` from which the deadline counts; `caller` is who asks, for fair turns;
+        `client` the name of its key, to whom alone the request id belongs. Raises JobcastError.
         """
         deadline = arrived + (ask.deadline_ms or self._default_deadline_ms) / 1000
         try:
             async with asyncio.timeout(max(0.0, deadline - time.perf_counter())):
-                return await self._predict(ask, request_id, deadline, caller)
+                units, answer = await self._predict(ask, request_id, deadline, caller)
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed before the answer was ready") from None
+        if self._outcomes is not None:
+            self._outcomes.remember(request_id, client, units, answer)
+        return answer
 
-    async def _predict(self, ask: Ask, request_id: str, deadline: float, caller: str) -> dict[str, Any]:
+    async def report(
+        self, reports: Sequence[Report | JobcastError], *, arrived: float, caller: str = "", client: str = ""
+    ) -> list[Verdict | BaseException]:
+        """What became of each reported outcome, in order. Raises OutcomesDisabled, OutcomesUnavailable."""
+        outcomes = self.check_keeps_outcomes()
+        deadline = arrived + self._default_deadline_ms / 1000
+
+        async def read(ask: Ask) -> Units:
+            check_object(ask.config)
+            check_object(ask.context)
+            return await self._units.units(ask, deadline, caller)
+
+        return await outcomes.reports.take(reports, client, read)
+
+    def check_keeps_outcomes(self) -> "Outcomes":
+        """The store. Raises OutcomesDisabled where there is none."""
+        if self._outcomes is None:
+            raise OutcomesDisabled("this service has no outcome store: JOBCAST_DATABASE_URL is not set")
+        return self._outcomes
+
+    async def _predict(
+        self, ask: Ask, request_id: str, deadline: float, caller: str
+    ) -> tuple[Units, dict[str, Any]]:
         question, quantiles = asked(ask, self.checkpoint.targets)
         if self._units.known(ask):
             return await self._answer(ask, question, quantiles, request_id, deadline, caller)
@@ -122,8 +166,8 @@ class Service:
         deadline: float,
         caller: str,
         ticket: Ticket | None = None,
-    ) -> dict[str, Any]:
-        units = await self._units.units(ask, deadline, caller)
+    ) -> tuple[Units, dict[str, Any]]:
+        units = await self._units.units_with_history(ask, deadline, caller)
         units.check_given(ask.given)
         tokens = sum(len(unit.prompt) for unit in units.all)
         if ticket is not None:
@@ -132,7 +176,7 @@ class Service:
         timings.prompts += len(units.all)
         timings.tokens += tokens
         found = await self._forecasts(units.all, question, deadline, caller, ticket)
-        return self._answers.write(units, found, question, quantiles, request_id)
+        return units, self._answers.write(units, found, question, quantiles, request_id)
 
     async def _forecasts(
         self, units: Sequence[Unit], question: Query, deadline: float, caller: str, ticket: Ticket | None

@@ -149,8 +149,19 @@ class Settings(BaseSettings):
     redis_timeout_ms: Annotated[float, Field(gt=0)] = 50.0
     #: The beginning of every key.
     redis_prefix: str = "jobcast"
-    #: Shared by the processes of a service: without it nobody can tell from a key which config it stands for.
+    #: Shared by the processes of a service: without it nobody can tell from a key of the cache, or from a row of the
+    #: outcome store, which config it stands for.
     cache_secret: Secret = None
+
+    #: Where outcomes are kept: postgresql://user:password@host:5432/name or sqlite:///path/to/file.db; none without.
+    database_url: SecretStr | None = None
+    #: How long past runs may be looked up on the way of a prediction; then it is answered without.
+    database_timeout_ms: Annotated[float, Field(gt=0)] = 50.0
+    #: Connections of one process.
+    database_connections: Annotated[int, Field(ge=1, le=100)] = 5
+    #: Predictions and outcomes that are older are deleted.
+    outcome_days: Annotated[int, Field(ge=1, le=36_500)] = 180
+
     #: Prompt tokens that the memo of read bodies may hold.
     memo_tokens: Annotated[int, Field(ge=0)] = 4_000_000
 

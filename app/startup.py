@@ -3,6 +3,7 @@
 A value may be a secret in the wrong place, and a typo in a name would otherwise leave a default in force unseen.
 """
 
+import asyncio
 import difflib
 import ipaddress
 import os
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError
 
+from app.outcomes import InvalidDatabaseUrl, OtherVersion
 from app.settings import Settings
 from model.errors import CheckpointError, JobcastError
 
@@ -103,6 +105,19 @@ def check_exposure(settings: Settings) -> None:
             "JOBCAST_HOST: other machines can reach this address and no key is configured; set "
             "JOBCAST_API_KEYS_FILE or JOBCAST_API_KEYS, or JOBCAST_ALLOW_ANONYMOUS=true to let everyone ask"
         )
+
+
+def check_database(settings: Settings) -> None:
+    """Raises ConfigurationError where the database is none of ours; one that is away is waited for by the service."""
+    if settings.database_url is None:
+        return
+    from app.outcomes.database import check_version
+    from app.outcomes.urls import parsed_url
+
+    try:
+        asyncio.run(check_version(parsed_url(settings.database_url.get_secret_value())))
+    except (InvalidDatabaseUrl, OtherVersion) as fault:
+        raise ConfigurationError(f"JOBCAST_DATABASE_URL: {fault}") from None
 
 
 def is_loopback(host: str) -> bool:

@@ -8,7 +8,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal
 
-Stage = Literal["read", "serialize", "tokenize", "cache", "queue", "prefill", "decode", "calibrate"]
+Stage = Literal[
+    "read", "serialize", "tokenize", "history", "cache", "queue", "prefill", "decode", "calibrate"
+]
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ import contextvars
 import math
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from typing import Protocol, TypeAlias, TypeVar
 
 from cachetools import LRUCache
 
@@ -20,14 +22,22 @@ from app.ask import Ask, attach_history
 from app.contracts import Checkpoint, ReadConfig
 from app.json import dump
 from app.metrics import Metrics
+from app.outcomes.identity import Digests, Identity
 from app.priority import step_back
 from app.timings import current
 from app.turns import Turns
 from model.errors import ConfigTooDeep, InvalidGiven
 from model.jobs import select
-from model.jobs.job import Job, Reading, Scope
+from model.jobs.job import Job, Outcome, Reading, Scope
 from model.jobs.names import with_masked_names
 from model.jobs.time_limit import check_time, time_limit
+
+
+#: A job, and whether it is all that its config holds.
+_ReadJob: TypeAlias = tuple[Job, bool]
+_Made = TypeVar("_Made")
+
+NOT_LOOKED_UP = "past runs could not be looked up: this answer knows none"
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,10 @@ class Unit:
     prompt: tuple[int, ...]
     left_out_characters: int
     novelty: float
+    #: Past runs in the prompt, or behind its evidence.
+    past_runs: int = 0
+    #: With an outcome store: which job it is there.
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,16 @@ class _Remembered:
 
     ask: Ask
     units: Units
+    #: Of what the config says, whatever bytes it came as.
+    content: bytes
+
+
+class LooksUp(Protocol):
+    """Past runs of jobs (app/outcomes/history.py)."""
+
+    async def of(self, units: Sequence[Identity]) -> list[tuple[Outcome, ...]] | None:
+        """Of each, newest first; None where they could not be looked up."""
+        ...
 
 
 class UnitReader:
@@ -82,10 +106,13 @@ class UnitReader:
         threads: int,
         memo_tokens: int,
         read_seconds: float,
+        digests: Digests | None = None,
+        histories: LooksUp | None = None,
     ) -> None:
         self._read = read
         self._checkpoint = checkpoint
         self._metrics = metrics
+        self._digests, self._histories = digests, histories
         self._read_seconds = read_seconds
         self._threads = ThreadPoolExecutor(threads, "reader", step_back)
         self._turns = Turns(threads)
@@ -110,36 +137,105 @@ class UnitReader:
         return self._remembered(ask) is not None
 
     async def units(self, ask: Ask, deadline: float, caller: str = "") -> Units:
-        """The prompts of an ask; callers are read for in fair turns.
+        """The prompts of an ask, as read; callers are read for in fair turns.
 
         `deadline` is a `time.perf_counter()`, after which no thread works for it. Raises UnknownKind, InvalidConfig,
         UnknownJob, InvalidHistory, DeadlineExceeded.
         """
-        remembered = self._remembered(ask)
-        if remembered is not None:
-            return remembered.units
-        run = contextvars.copy_context().run
-        async with self._turns.turn(caller, current()):
-            units = await asyncio.get_running_loop().run_in_executor(
-                self._threads, run, self.make, ask, deadline
-            )
-        self._remember(ask, units)
+        return (await self._units(ask, deadline, caller))[0].units
+
+    async def units_with_history(self, ask: Ask, deadline: float, caller: str = "") -> Units:
+        """The same, with the past runs that the store has where the ask says nothing of any."""
+        remembered, jobs = await self._units(ask, deadline, caller)
+        units = remembered.units
+        if self._histories is None or ask.history is not None:
+            return units
+        found = await self._histories.of([unit.identity for unit in units.all if unit.identity])
+        if found is None:
+            return replace(units, warnings=(*units.warnings, NOT_LOOKED_UP))
+        if not any(found):
+            return units
+        return await self._given_history(ask, remembered, jobs, found, deadline, caller)
+
+    async def _given_history(
+        self,
+        ask: Ask,
+        remembered: _Remembered,
+        jobs: Sequence[_ReadJob] | None,
+        found: Sequence[tuple[Outcome, ...]],
+        deadline: float,
+        caller: str,
+    ) -> Units:
+        """The units anew, those that have past runs; remembered with these runs."""
+        key = self.fingerprint(b"history", remembered.content, dump([_plain(runs) for runs in found]))
+        known: _Remembered | None = self._memo.get(key)
+        if known is not None:
+            return known.units
+        whole = await ask.whole() if ask.whole else ask
+        before = remembered.units.all
+
+        def make() -> Units:
+            with self._limited(deadline):
+                read = self._jobs(whole)[0] if jobs is None else jobs
+                units = [
+                    self._unit(job.with_history(runs), identity=unit.identity) if runs else unit
+                    for (job, _), runs, unit in zip(read, found, before, strict=True)
+                ]
+            return _units(units, remembered.units.warnings)
+
+        units = await self._in_thread(make, caller)
+        made = replace(remembered, units=units)
+        if _tokens(made) <= self._memo.maxsize:
+            self._memo[key] = made
         return units
 
+    async def _units(
+        self, ask: Ask, deadline: float, caller: str
+    ) -> tuple[_Remembered, Sequence[_ReadJob] | None]:
+        """What an ask became, and its jobs where they were read just now."""
+        remembered = self._remembered(ask)
+        if remembered is not None:
+            return remembered, None
+        if ask.whole is not None:  # forgotten since it was recalled
+            ask = await ask.whole()
+        units, jobs = await self._in_thread(lambda: self._make(ask, deadline), caller)
+        return self._remember(ask, units), jobs
+
+    async def _in_thread(self, work: Callable[[], _Made], caller: str) -> _Made:
+        """What the work makes, on a thread that reads, in the caller's turn."""
+        run = contextvars.copy_context().run
+        async with self._turns.turn(caller, current()):
+            made: _Made = await asyncio.get_running_loop().run_in_executor(self._threads, run, work)
+        return made
+
     def make(self, ask: Ask, deadline: float = math.inf) -> Units:
-        """The same, read by the calling thread and not remembered. Raises what `units` does."""
+        """As `units`, read by the calling thread and not remembered. Raises what `units` does."""
+        return self._make(ask, deadline)[0]
+
+    def _make(self, ask: Ask, deadline: float) -> tuple[Units, Sequence[_ReadJob]]:
+        with self._limited(deadline):
+            jobs, warnings = self._jobs(ask)
+            given = attach_history([job for job, _ in jobs], ask.history or ())
+            units = [
+                self._unit(job, named=ask.series, alone=alone) for job, (_, alone) in zip(given, jobs, strict=True)
+            ]
+        return _units(units, warnings), jobs
+
+    @contextmanager
+    def _limited(self, deadline: float) -> Iterator[None]:
         try:
             with time_limit(self._read_seconds, deadline):
                 check_time()  # it may have waited for a thread
-                with self._metrics.timed("read"):
-                    reading = with_masked_names(self._read(ask.kind, ask.config, ask.context))
-                chosen = _choose(reading, ask.job)
-                jobs = attach_history(chosen, ask.history)
-                units = [self._unit(job) for job in jobs]
+                yield
         except RecursionError:  # a text may open more levels than its reader takes
             raise ConfigTooDeep("the config is nested too deep") from None
-        workflow = next((unit for unit in units if unit.scope == "workflow"), None)
-        return Units(workflow, tuple(unit for unit in units if unit is not workflow), reading.warnings)
+
+    def _jobs(self, ask: Ask) -> tuple[Sequence[_ReadJob], tuple[str, ...]]:
+        """The jobs that are asked for, without past runs, and the reader's warnings."""
+        with self._metrics.timed("read"):
+            reading = with_masked_names(self._read(ask.kind, ask.config, ask.context))
+        alone = len(reading.jobs) + (reading.workflow is not None) == 1
+        return [(job, alone) for job in _choose(reading, ask.job)], reading.warnings
 
     def close(self) -> None:
         """Let the threads end."""
@@ -148,28 +244,38 @@ class UnitReader:
     def _remembered(self, ask: Ask) -> _Remembered | None:
         """By the bytes it came as, or else by what they say: the same config may come with other quantiles."""
         known: _Remembered | None = self._memo.get(ask.fingerprint) if ask.fingerprint else None
-        if known is not None:
+        if known is not None or ask.whole is not None:
             return known
         known = self._memo.get(self._content(ask))
         if known is not None:
-            self._remember(ask, known.units)
+            known = self._remember(ask, known.units)
         return known
 
-    def _remember(self, ask: Ask, units: Units) -> None:
-        keys = [self._content(ask)] + ([ask.fingerprint] if ask.fingerprint else [])
-        made = _Remembered(replace(ask, config="", context={}, history=()), units)
+    def _remember(self, ask: Ask, units: Units) -> _Remembered:
+        content = self._content(ask)
+        keys = [content] + ([ask.fingerprint] if ask.fingerprint else [])
+        history = None if ask.history is None else ()
+        kept = replace(ask, config="", context={}, history=history, whole=None)
+        made = _Remembered(kept, units, content)
         if len(keys) * _tokens(made) <= self._memo.maxsize:
             self._memo.update(dict.fromkeys(keys, made))
+        return made
 
     def _content(self, ask: Ask) -> bytes:
-        runs = [[run.values, run.age_seconds, run.same_config, run.status, run.job] for run in ask.history]
-        return self.fingerprint(b"content", dump([ask.kind, ask.config, ask.context, ask.job, runs]))
+        past = ask.history or ()
+        runs = [[run.values, run.age_seconds, run.same_config, run.status, run.job] for run in past]
+        return self.fingerprint(b"content", dump([ask.kind, ask.config, ask.context, ask.job, ask.series, runs]))
 
-    def _unit(self, job: Job) -> Unit:
+    def _unit(
+        self, job: Job, *, named: str | None = None, alone: bool = False, identity: Identity | None = None
+    ) -> Unit:
+        """One unit; identity: where that is known already."""
         start = time.perf_counter()
         prompt = self._checkpoint.prompt(job)
         self._metrics.stage("tokenize", prompt.tokenize_seconds)
         self._metrics.stage("serialize", time.perf_counter() - start - prompt.tokenize_seconds, start)
+        if identity is None and self._digests is not None:
+            identity = self._digests.identity(job, prompt.text, named=named, alone=alone)
         return Unit(
             kind=job.kind,
             scope=job.scope,
@@ -178,7 +284,18 @@ class UnitReader:
             prompt=prompt.ids,
             left_out_characters=prompt.left_out_characters,
             novelty=self._checkpoint.novelty(prompt),
+            past_runs=len(job.history),
+            identity=identity,
         )
+
+
+def _units(units: Sequence[Unit], warnings: tuple[str, ...]) -> Units:
+    workflow = next((unit for unit in units if unit.scope == "workflow"), None)
+    return Units(workflow, tuple(unit for unit in units if unit is not workflow), warnings)
+
+
+def _plain(runs: Sequence[Outcome]) -> list[object]:
+    return [[run.values, run.age_seconds, run.same_config, run.complete] for run in runs]
 
 
 def _choose(reading: Reading, name: str | None) -> Sequence[Job]:

@@ -15,7 +15,7 @@ from app.main import create_app
 from app.server import HEARTBEAT, serve
 from app.settings import Settings
 from app.sockets import listen
-from app.startup import load_settings, reporting_faults
+from app.startup import check_database, load_settings, reporting_faults
 
 
 def run_worker(place: int, parent: int, listening: list[int], *, engine_first: bool) -> None:
@@ -25,6 +25,7 @@ def run_worker(place: int, parent: int, listening: list[int], *, engine_first: b
     settings = _fair_share(load_settings())
     channel = socket.socket(fileno=parent)
     sockets = [socket.socket(fileno=number) for number in listening]
+    check_database(settings)
     app = create_app(settings, engine_first=engine_first)
     listen(sockets)
     channel.sendall(HEARTBEAT)

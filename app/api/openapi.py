@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from app.api.outcome_schemas import OutcomeReport, OutcomesRequest
 from app.api.requests import RAW_PARAMETERS
 from app.api.schemas import BatchRequest, PredictRequest, Problem
 from app.body import PLAIN_TYPES, RAW_TYPES
@@ -43,6 +44,21 @@ BATCH_BODY: dict[str, Any] = {
     "required": True,
     "content": {"application/json": {"schema": _reference(BatchRequest), "example": {"requests": [EXAMPLE]}}},
 }
+OUTCOMES_EXAMPLE = {
+    **{name: EXAMPLE[name] for name in ("kind", "config", "context")},
+    "runtime_seconds": 318.0,
+    "finished_at": "2026-11-29T08:15:00Z",
+    "idempotency_key": "run-4711",
+}
+OUTCOMES_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": _reference(OutcomesRequest),
+            "example": {"outcomes": [{"request_id": "0f3c", "runtime_seconds": 318.0}, OUTCOMES_EXAMPLE]},
+        }
+    },
+}
 #: Only with the file itself as the body.
 RAW_QUERY: list[dict[str, Any]] = [
     {
@@ -56,11 +72,16 @@ RAW_QUERY: list[dict[str, Any]] = [
 ]
 
 
+#: Of POST /outcomes alone.
+OUTCOME_CODES = {"outcomes_disabled", "unknown_request", "invalid_outcome", "outcomes_unavailable"}
+
+
 def _problems(*codes: str) -> dict[int | str, dict[str, Any]]:
     """Status -> its answer, of these codes; of all that a route can meet where none is named."""
     named: dict[int, list[str]] = {}
     for entry in ERROR_TABLE:
-        if entry.code in codes or (not codes and entry.status not in (404, 405)):
+        predicting = entry.status not in (404, 405) and entry.code not in OUTCOME_CODES
+        if entry.code in codes or (not codes and predicting):
             named.setdefault(entry.status, []).append(entry.code)
     return {
         status: {
@@ -75,7 +96,14 @@ def _problems(*codes: str) -> dict[int | str, dict[str, Any]]:
 ANSWERS = _problems()
 #: What a request can meet before its route.
 REFUSALS = _problems("unauthorized", "rate_limited")
+#: What the outcomes of a call can meet together; each of them has the problems of its own.
+REPORTED = _problems(
+    *("malformed_body", "unauthorized", "outcomes_disabled", "request_timeout", "body_too_large"),
+    *("unsupported_media_type", "rate_limited", "head_too_large", "internal", "outcomes_unavailable"),
+)
 UNAUTHORIZED = _problems("unauthorized")
+#: Bodies that we read ourselves.
+REQUESTS = (PredictRequest, BatchRequest, OutcomeReport, OutcomesRequest)
 KEYLESS: dict[str, Any] = {"security": []}
 SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer` with an API key."},
@@ -99,7 +127,7 @@ def use_openapi(app: FastAPI, *, keyed: bool) -> None:
             made["security"] = [{name: []} for name in SECURITY_SCHEMES] if keyed else []
             schemas = components.setdefault("schemas", {})
             _, ours = models_json_schema(
-                [(PredictRequest, "validation"), (BatchRequest, "validation"), (Problem, "validation")],
+                [(model, "validation") for model in (*REQUESTS, Problem)],
                 ref_template=_REFERENCE,
             )
             schemas.update(ours["$defs"])

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from pydantic import BaseModel
 from starlette.requests import Request
 
 from app.api.schemas import PredictRequest, validated
 from app.body import Form, body_form, decode_text, read_body
 from app.errors import MalformedBody
+from app.settings import Settings
 
 #: Query parameters of the raw form, and what each says.
 RAW_PARAMETERS = {
@@ -22,6 +24,7 @@ RAW_PARAMETERS = {
     "event": "context.event",
     "repository": "context.repository",
     "runner": "context.runner",
+    "series": "Your own name of the recurring job; default: worked out from the job.",
     "deadline_ms": "When the answer is of no use any more.",
 }
 #: Bytes that take well under a millisecond.
@@ -52,8 +55,13 @@ class RawRequest:
 
 def caller_of(request: Request) -> str:
     """Who asks, for fair turns: the name of the key, or else the address."""
+    return client_of(request) or (request.client.host if request.client else "")
+
+
+def client_of(request: Request) -> str:
+    """To whom request ids and idempotency keys belong: the name of the key; everybody where there are none."""
     named: str | None = getattr(request.state, "client_name", None)
-    return named or (request.client.host if request.client else "")
+    return named or ""
 
 
 async def read_predict_request(request: Request, limit: int, seconds: float) -> RawRequest:
@@ -66,6 +74,20 @@ async def read_predict_request(request: Request, limit: int, seconds: float) -> 
             "to send a file that is JSON itself, use Content-Type: text/plain"
         )
     return RawRequest(form, parameters.multi_items(), await read_body(request, limit, seconds))
+
+
+async def read_items(request: Request, settings: Settings, field: str, model: type[BaseModel]) -> list[Any]:
+    """The items of a batch, the list in this field of the body, each still to be checked; counted against the rate.
+
+    Raises UnsupportedMediaType, BodyTooLarge, RequestTimeout, MalformedBody, RateLimited.
+    """
+    body_form(request.headers, has_kind=False, raw_allowed=False)
+    body = await read_body(request, settings.max_body_bytes, settings.body_seconds)
+    items: list[Any] = getattr(validated(model, await read_json(body)), field)
+    if len(items) > settings.max_batch_items:
+        raise MalformedBody(f"a batch holds at most {settings.max_batch_items} {field}")
+    await request.state.meter.take(len(items) - 1)  # the first was counted before the body was read
+    return items
 
 
 async def read_json(body: bytes) -> object:
@@ -103,7 +125,7 @@ def _raw(parameters: Sequence[tuple[str, str]], text: str) -> dict[str, Any]:
     given = dict(parameters)
     content: dict[str, Any] = {
         "config": text,
-        **{name: given[name] for name in ("kind", "job") if name in given},
+        **{name: given[name] for name in ("kind", "job", "series") if name in given},
     }
     content["context"] = {name: given[name] for name in CONTEXT_PARAMETERS if name in given}
     if "targets" in given:

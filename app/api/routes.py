@@ -9,14 +9,26 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from app.api.disconnect import unless_disconnected
-from app.api.openapi import ANSWERS, BATCH_BODY, KEYLESS, PREDICT_BODY, RAW_QUERY, REFUSALS, UNAUTHORIZED
-from app.api.requests import caller_of, read_json, read_predict_request
+from app.api.openapi import (
+    ANSWERS,
+    BATCH_BODY,
+    KEYLESS,
+    OUTCOMES_BODY,
+    PREDICT_BODY,
+    RAW_QUERY,
+    REFUSALS,
+    REPORTED,
+    UNAUTHORIZED,
+)
+from app.api.outcome_schemas import OutcomeReport, OutcomesRequest, OutcomesResponse
+from app.api.requests import caller_of, client_of, read_items, read_predict_request
 from app.api.schemas import BatchRequest, BatchResponse, PredictRequest, PredictResponse, validated
-from app.body import body_form, read_body
+from app.ask import Ask
 from app.docs_page import docs_page
-from app.errors import MalformedBody, problem
+from app.errors import problem
 from app.json import JsonResponse
 from app.metrics import Metrics
+from app.outcomes.report import Report
 from app.service import Service
 from app.settings import Settings
 from model.errors import EngineUnavailable, JobcastError
@@ -45,10 +57,19 @@ async def predict(request: Request) -> Response:
     settings, service = _parts(request)
     raw = await read_predict_request(request, settings.max_body_bytes, settings.body_seconds)
     fingerprint = service.fingerprint(*raw.parts)
-    ask = service.recall(fingerprint) or replace((await raw.parsed()).ask(), fingerprint=fingerprint)
+
+    async def whole() -> Ask:
+        return replace((await raw.parsed()).ask(), fingerprint=fingerprint)
+
+    recalled = service.recall(fingerprint)
+    ask = replace(recalled, whole=whole) if recalled else await whole()
     state = request.state
     answer = service.predict(
-        ask, request_id=state.request_id, arrived=state.arrived, caller=caller_of(request)
+        ask,
+        request_id=state.request_id,
+        arrived=state.arrived,
+        caller=caller_of(request),
+        client=client_of(request),
     )
     return JsonResponse(await unless_disconnected(request, answer))
 
@@ -66,20 +87,17 @@ async def predict_batch(request: Request) -> Response:
     Each answer's `request_id` is that of the call with a dot and its place.
     """
     settings, service = _parts(request)
-    body_form(request.headers, has_kind=False, raw_allowed=False)
-    body = await read_body(request, settings.max_body_bytes, settings.body_seconds)
-    items = validated(BatchRequest, await read_json(body)).requests
-    if len(items) > settings.max_batch_items:
-        raise MalformedBody(f"a batch holds at most {settings.max_batch_items} requests")
-    await request.state.meter.take(len(items) - 1)  # the first was counted before the body was read
+    items = await read_items(request, settings, "requests", BatchRequest)
     arrived: float = request.state.arrived
-    caller = caller_of(request)
+    caller, client = caller_of(request), client_of(request)
 
     async def answer(place: int, item: object) -> dict[str, Any]:
         request_id = f"{request.state.request_id}.{place}"
         try:
             ask = validated(PredictRequest, item).ask()
-            return await service.predict(ask, request_id=request_id, arrived=arrived, caller=caller)
+            return await service.predict(
+                ask, request_id=request_id, arrived=arrived, caller=caller, client=client
+            )
         except JobcastError as error:
             return problem(error, request_id)
         except Exception as error:
@@ -90,6 +108,42 @@ async def predict_batch(request: Request) -> Response:
         return await asyncio.gather(*(answer(place, item) for place, item in enumerate(items)))
 
     return JsonResponse({"responses": await unless_disconnected(request, answers())})
+
+
+@router.post(
+    "/outcomes",
+    summary="Report what jobs took",
+    responses={200: {"model": OutcomesResponse}, **REPORTED},
+    openapi_extra={"requestBody": OUTCOMES_BODY},
+    tags=["outcomes"],
+)
+async def report_outcomes(request: Request) -> Response:
+    """Predictions of the same jobs take them into account, and metrics tell whether the quantiles hold.
+
+    Verdicts come in the order of the outcomes; a bad one becomes a problem object and fails alone.
+    """
+    settings, service = _parts(request)
+    service.check_keeps_outcomes()
+    items = await read_items(request, settings, "outcomes", OutcomesRequest)
+    state = request.state
+
+    def report(item: object) -> Report | JobcastError:
+        try:
+            return validated(OutcomeReport, item).report()
+        except JobcastError as error:
+            return error
+
+    taken = service.report(
+        [report(item) for item in items],
+        arrived=state.arrived,
+        caller=caller_of(request),
+        client=client_of(request),
+    )
+    verdicts = [
+        {"status": one} if isinstance(one, str) else problem(one, f"{state.request_id}.{place}")
+        for place, one in enumerate(await unless_disconnected(request, taken))
+    ]
+    return JsonResponse({"outcomes": verdicts})
 
 
 @router.get("/models", summary="The checkpoint that answers", responses=REFUSALS, tags=["about"])

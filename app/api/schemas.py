@@ -1,26 +1,17 @@
-"""Request and response models. Strict: no coercion, no unknown fields, no NaN.
+"""Request and response models of predictions; outcome_schemas.py has those of outcomes."""
 
-A validation error becomes `malformed_body` in words that hold our field names and never the input.
-"""
+from typing import Any
 
-from typing import Annotated, Any, TypeVar
+from pydantic import BaseModel, ConfigDict, Field
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
-
+from app.api.validation import Number, StrictModel, validated
 from app.ask import Ask, PastRun
-from app.errors import MalformedBody
 from model.jobs import KINDS
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
-_Model = TypeVar("_Model", bound=BaseModel)
+__all__ = ["BatchRequest", "BatchResponse", "PredictRequest", "PredictResponse", "Problem", "validated"]
 
 
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
-
-
-class HistoryEntry(_Request):
+class HistoryEntry(StrictModel):
     """A past run: its values by target name, how long ago it was, how it ended."""
 
     model_config = ConfigDict(extra="allow")
@@ -34,7 +25,7 @@ class HistoryEntry(_Request):
     )
 
 
-class PredictRequest(_Request):
+class PredictRequest(StrictModel):
     """What to predict, from a configuration as it is written."""
 
     kind: str = Field(
@@ -48,7 +39,16 @@ class PredictRequest(_Request):
     given: dict[str, Number] | None = Field(
         None, description="Known targets; the rest is predicted from them."
     )
-    history: list[HistoryEntry] | None = Field(None, description="At most 20 past runs, newest first.")
+    history: list[HistoryEntry] | None = Field(
+        None,
+        description="At most 20 past runs, newest first. Absent: those that were reported; empty: none.",
+    )
+    series: str | None = Field(
+        None,
+        min_length=1,
+        max_length=256,
+        description="Your own name of the recurring job, under which its outcomes are found; default: worked out.",
+    )
     deadline_ms: int | None = Field(
         None, ge=10, le=60_000, description="When the answer is of no use any more."
     )
@@ -63,15 +63,18 @@ class PredictRequest(_Request):
             targets=self.targets,
             quantiles=self.quantiles,
             given=self.given or {},
-            history=[
+            history=None
+            if self.history is None
+            else [
                 PastRun(run.__pydantic_extra__, run.age_seconds, run.same_config, run.status, run.job)
-                for run in self.history or ()
+                for run in self.history
             ],
             deadline_ms=self.deadline_ms,
+            series=self.series,
         )
 
 
-class BatchRequest(_Request):
+class BatchRequest(StrictModel):
     """Several requests; each fails alone."""
 
     requests: list[Any]
@@ -98,6 +101,7 @@ class InputReport(BaseModel):
 
     tokens: int
     left_out_characters: int
+    past_runs: int = Field(description="How many past runs it took into account, sent or reported.")
 
 
 class Direct(BaseModel):
@@ -160,49 +164,3 @@ class BatchResponse(BaseModel):
     """One answer or problem per request, in order."""
 
     responses: list[PredictResponse | Problem]
-
-
-_FIELDS = {name for model in (PredictRequest, HistoryEntry, BatchRequest) for name in model.model_fields}
-#: pydantic's error types in our words; each follows the name of a field.
-_PHRASES = {
-    "missing": "is required",
-    "finite_number": "must be finite",
-    "float_type": "must be a number",
-    "int_type": "must be a whole number",
-    "bool_type": "must be true or false",
-    "string_type": "must be text",
-    "list_type": "must be a list",
-    "dict_type": "must be an object",
-    "model_type": "must be an object",
-    "greater_than_equal": "is too small",
-    "less_than_equal": "is too large",
-    "too_short": "has too few entries",
-    "too_long": "has too many entries",
-    "string_too_long": "is too long",
-}
-
-
-def validated(model: type[_Model], content: object) -> _Model:
-    """The content as a model. Raises MalformedBody, free of input."""
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        sentences = dict.fromkeys(_sentence(model, one) for one in found)
-        raise MalformedBody("; ".join(list(sentences)[:5])) from None
-
-
-def _sentence(model: type[BaseModel], error: ErrorDetails) -> str:
-    if error["type"] == "extra_forbidden":
-        return f"unknown field; known: {', '.join(model.model_fields)}"
-    if error["loc"][:1] == ("config",):
-        return "config must be text or an object" if len(error["loc"]) > 1 else "config is required"
-    path = ""
-    for part in error["loc"]:  # may hold the input's own keys, which stay out
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif part in _FIELDS:
-            path += f".{part}" if path else part
-    limits = [str(value) for value in error.get("ctx", {}).values() if isinstance(value, int)]
-    phrase = _PHRASES.get(error["type"], "is not valid")
-    return f"{path or 'the body'} {phrase}" + (f" (limit {limits[0]})" if limits else "")

@@ -12,7 +12,7 @@ from limits.aio.storage.redis.redispy import RedispyBridge
 
 from app.auth.limiter import MemoryRateLimiter, Standing, Windows
 from app.auth.rates import Rate
-from app.cache.breaker import Breaker
+from app.breaker import Breaker
 from app.cache.redis_client import Client, close_client
 
 

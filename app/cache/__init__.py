@@ -1,6 +1,5 @@
 """The cache of forecasts: in this process, behind it a Redis that others share, one flight per key over all of them.
 
-breaker.py      leaves a failing Redis alone until it answers again
 codec.py        keys and values: nothing readable, nothing forged
 forecasts.py    look up, wait for whoever computes it already, or compute
 redis_client.py a client from a URL: server, Sentinels, cluster

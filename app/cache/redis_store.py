@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 from redis.exceptions import ResponseError
 
-from app.cache.breaker import Breaker
+from app.breaker import Breaker
 from app.cache.codec import Codec, Values
 from app.cache.redis_client import Client, close_client
 from app.cache.stores import Claim

@@ -3,7 +3,7 @@
     closed ─ a failure ─► open ─ probe answered ─► closed
                            └──── probe failed ───► open, the next probe a little later
 
-No request is ever the probe: while Redis hangs, one time-out is all that any of them pays.
+No request is ever the probe: while what is guarded hangs, one time-out is all that any of them pays.
 """
 
 import asyncio

@@ -1,0 +1,170 @@
+"""From reports to rows: which job each is about, what is new, and what can be held against a prediction."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+
+import structlog
+
+from app.ask import DEFAULT_QUANTILES, Ask
+from app.errors import OutcomesUnavailable, UnknownRequest
+from app.metrics import Metrics
+from app.outcomes.database import Database, DatabaseDown
+from app.outcomes.identity import Digests, Identity
+from app.outcomes.report import Report, Verdict
+from app.outcomes.store import Compared, OutcomeRow, OutcomeStore, PredictionRow, measured_text
+from app.outcomes.writer import PredictionWriter
+from app.units import Units
+from model.errors import JobcastError, UnknownJob
+
+log = structlog.get_logger()
+
+#: How long an outcome waits for its prediction to be written.
+_FLUSH_SECONDS = 1.0
+_RETRY_SECONDS = 2.0
+
+#: What was made of a report: a row, or what is wrong with it.
+_Made = OutcomeRow | BaseException
+Read = Callable[[Ask], Awaitable[Units]]
+
+
+class Reports:
+    """Takes reports. One per process and event loop."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: OutcomeStore,
+        writer: PredictionWriter,
+        digests: Digests,
+        metrics: Metrics,
+        *,
+        days: int,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._database, self._store, self._writer = database, store, writer
+        self._digests, self._metrics = digests, metrics
+        self._days, self._now = days, now
+
+    async def take(
+        self, reports: Sequence[Report | JobcastError], client: str, read: Read
+    ) -> list[Verdict | BaseException]:
+        """What became of each, in order. read: the units of a configuration.
+
+        Raises OutcomesUnavailable where the database cannot be asked; then nothing of it may have been kept, or all.
+        """
+        if not self._database.up:
+            raise _unavailable()
+        try:
+            predicted = await self._predictions(reports, client)
+            made = await asyncio.gather(
+                *(self._made(report, client, predicted, read) for report in reports), return_exceptions=True
+            )
+            rows = {row.identity: row for row in reversed(made) if isinstance(row, OutcomeRow)}
+            added, compared = await self._store.add(rows.values()) if rows else (set(), [])
+        except DatabaseDown:
+            raise _unavailable() from None
+        return self._counted(made, added, compared)
+
+    async def _predictions(
+        self, reports: Sequence[Report | JobcastError], client: str
+    ) -> Mapping[bytes, Sequence[PredictionRow]]:
+        """Of all request ids that are named; what this process has not written yet is waited for."""
+        named = [one.request_id for one in reports if isinstance(one, Report) and one.request_id is not None]
+        digests = {self._digests.request(client, request_id) for request_id in named}
+        if not digests:
+            return {}
+        found = await self._store.predictions_of(digests)
+        if missing := digests - found.keys():
+            await self._writer.flush(_FLUSH_SECONDS)
+            found |= await self._store.predictions_of(missing)
+        return found
+
+    async def _made(
+        self,
+        report: Report | JobcastError,
+        client: str,
+        predicted: Mapping[bytes, Sequence[PredictionRow]],
+        read: Read,
+    ) -> OutcomeRow:
+        if isinstance(report, JobcastError):
+            raise report
+        now = self._now()
+        finished_at = report.checked(now, self._days)
+        prediction: PredictionRow | None = None
+        if report.request_id is not None:
+            known = predicted.get(self._digests.request(client, report.request_id), ())
+            prediction = _chosen(known, report.job and self._digests.name(report.job))
+            series, config = prediction.series, prediction.config
+        else:
+            identity = await _read(report, read)
+            series, config = identity.series, identity.text
+        if report.idempotency_key is not None:
+            row_identity = self._digests.idempotency(client, report.idempotency_key)
+        else:
+            row_identity = self._digests.measured(series, finished_at, measured_text(report.measured))
+        return OutcomeRow(
+            row_identity, series, config, report.measured, report.complete, finished_at, now, prediction
+        )
+
+    def _counted(
+        self, made: Sequence[_Made], added: Collection[bytes], compared: Sequence[Compared]
+    ) -> list[Verdict | BaseException]:
+        for one in compared:
+            at_or_below = [
+                quantile for quantile, value in zip(DEFAULT_QUANTILES, one.predicted, strict=True) if one.value <= value
+            ]
+            self._metrics.outcomes.compared(one.target, at_or_below)
+        left = set(added)  # of equal ones in one call the first counts
+        verdicts: list[Verdict | BaseException] = []
+        for one in made:
+            if isinstance(one, BaseException):
+                if not isinstance(one, JobcastError):
+                    log.error("internal_error", exc_info=one)
+                verdicts.append(one)
+                self._metrics.outcomes.reported("problem")
+                continue
+            verdict: Verdict = "accepted" if one.identity in left else "duplicate"
+            left.discard(one.identity)
+            verdicts.append(verdict)
+            self._metrics.outcomes.reported(verdict)
+        return verdicts
+
+
+async def _read(report: Report, read: Read) -> Identity:
+    """Whose outcome it is by its configuration: that job's, the workflow's, or the only job's."""
+    assert report.kind is not None and report.config is not None
+    ask = Ask(report.kind, report.config, report.job, report.context or {}, series=report.series, history=())
+    units = await read(ask)
+    unit = units.workflow or (units.jobs[0] if len(units.jobs) == 1 else None)
+    if unit is None:
+        raise _of_several(len(units.jobs))
+    assert unit.identity is not None
+    return unit.identity
+
+
+def _chosen(units: Sequence[PredictionRow], name: bytes | None) -> PredictionRow:
+    """The unit of that name, a job before a workflow; without a name the workflow, or the only one."""
+    if not units:
+        raise UnknownRequest(
+            "no prediction of this request id is known here: it was not asked by this client, is not written yet or too old"
+        )
+    if name is not None:
+        named = sorted((unit for unit in units if name in unit.names), key=lambda unit: unit.scope == "workflow")
+        if not named:
+            raise UnknownJob(f"no job of that name; the prediction had {len(units)}")
+        return named[0]
+    whole = next((unit for unit in units if unit.scope == "workflow"), None)
+    if whole is None and len(units) > 1:
+        raise _of_several(len(units))
+    return whole or units[0]
+
+
+def _of_several(count: int) -> UnknownJob:
+    return UnknownJob(f"the outcome is of one of {count} jobs; say which with `job`")
+
+
+def _unavailable() -> OutcomesUnavailable:
+    return OutcomesUnavailable(
+        "the outcome store cannot be reached; predictions go on without it", retry_after_seconds=_RETRY_SECONDS
+    )

@@ -1,0 +1,89 @@
+"""Remembers predictions off the critical path: a bounded queue, written in batches by one task.
+
+What finds no room is counted and forgotten. While the database is away the queue keeps what it has.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeAlias
+
+from app.metrics import Metrics
+from app.outcomes.database import DatabaseDown
+from app.outcomes.store import OutcomeStore
+
+Row: TypeAlias = Mapping[str, Any]
+
+#: Units that may wait.
+_ROOM = 20_000
+_AT_A_TIME = 500
+#: So long a write waits for company.
+_GATHER_SECONDS = 0.05
+#: Before a write that failed is tried again.
+_PAUSE_SECONDS = 0.5
+
+
+class PredictionWriter:
+    """One per process and event loop."""
+
+    def __init__(self, store: OutcomeStore, metrics: Metrics, *, room: int = _ROOM) -> None:
+        self._store, self._metrics, self._room = store, metrics, room
+        self._queue: deque[Row] = deque()
+        #: Units that were ever put into the queue, and those that have left it.
+        self._put = self._written = 0
+        self._wanted, self._hurry, self._moved = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._task = asyncio.create_task(self._write())
+
+    def remember(self, rows: Sequence[Row]) -> None:
+        """Put the units of one answer into the queue: all of them or none."""
+        if len(self._queue) + len(rows) > self._room:
+            self._metrics.outcomes.unrecorded(len(rows))
+            return
+        self._queue.extend(rows)
+        self._put += len(rows)
+        self._wanted.set()
+
+    async def flush(self, seconds: float) -> None:
+        """Wait, for at most so long, until all that is in the queue now has been written."""
+        until = self._put
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._written < until:
+                    self._hurry.set()
+                    self._moved.clear()
+                    await self._moved.wait()
+
+    async def close(self, seconds: float) -> None:
+        """Write what is left, for at most so long; the rest is counted as not remembered."""
+        await self.flush(seconds)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._queue:
+            self._metrics.outcomes.unrecorded(len(self._queue))
+
+    async def _write(self) -> None:
+        while True:
+            await self._wanted.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GATHER_SECONDS):
+                    await self._hurry.wait()
+            rows = list(islice(self._queue, _AT_A_TIME))
+            try:
+                await self._store.remember(rows)
+            except DatabaseDown:
+                await asyncio.sleep(_PAUSE_SECONDS)
+                continue
+            for _ in rows:
+                self._queue.popleft()
+            self._written += len(rows)
+            self._moved.set()
+            if not self._queue:
+                self._wanted.clear()
+                self._hurry.clear()
