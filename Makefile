@@ -25,6 +25,7 @@ serve: $(VENV)/.serve  ## start the service on 127.0.0.1:8080 with the shipped c
 test: $(VENV)/.dev  ## run the tests
 	@scripts/debian_package.sh redis-server redis-server
 	@scripts/debian_package.sh promtool prometheus
+	@scripts/debian_package.sh pg_ctlcluster postgresql
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev  ## what a reviewer runs: lint, format, strict types, docs links, tests

@@ -162,7 +162,9 @@ ERROR_TABLE = (
     ErrorEntry(422, "invalid_quantile", "1 to 32 different numbers strictly between 0 and 1"),
     ErrorEntry(422, "invalid_history", "too many, out of order, negative, or of no job"),
     ErrorEntry(422, "invalid_given", "not a target, negative, or for more than one job"),
-    ErrorEntry(422, "invalid_outcome", "no value, a negative one, a time that cannot be, or no job; of an item"),
+    ErrorEntry(
+        422, "invalid_outcome", "no value, a negative one, a time that cannot be, or no job; of an item"
+    ),
     ErrorEntry(422, "value_out_of_range", "a number that the checkpoint cannot write"),
     ErrorEntry(429, "overloaded", "the queue is full or the deadline cannot be met; see Retry-After"),
     ErrorEntry(429, "rate_limited", "the key's rate is used up; see Retry-After and RateLimit"),

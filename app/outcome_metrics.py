@@ -63,7 +63,7 @@ class OutcomeMetrics:
         self._reported.labels(result).inc()
 
     def compared(self, target: str, at_or_below: Sequence[float]) -> None:
-        """Count an outcome that was held against its prediction; at_or_below: the default quantiles it did not exceed."""
+        """Count an outcome held against its prediction; at_or_below: the default quantiles it did not exceed."""
         self._compared.labels(target).inc()
         for quantile in at_or_below:
             self._below.labels(target, quantile_key(quantile)).inc()

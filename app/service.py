@@ -101,11 +101,11 @@ class Service:
 
     def fingerprint(self, *parts: bytes) -> bytes:
         """A keyed hash of what a client sent, for `recall`."""
-        return self._units.fingerprint(*parts)
+        return self._units.memo.fingerprint(*parts)
 
     def recall(self, fingerprint: bytes) -> Ask | None:
         """The question that these bytes were the last time; None where they are not remembered."""
-        return self._units.recall(fingerprint)
+        return self._units.memo.recall(fingerprint)
 
     async def predict(
         self, ask: Ask, *, request_id: str, arrived: float, caller: str = "", client: str = ""

@@ -1,89 +1,41 @@
 """From a raw config to prompts: what is read, chosen and tokenized, off the event loop, once per body.
 
-The memo is local to the process: a keyed hash of what the client sent leads to the question that it was and the prompts
-it became, so that equal bytes are read once. The key is random, so that nobody can aim at a collision.
+remembered ─────────────────────────┬─► prompts ─► past runs? ─ none ─► prompts
+else read ─► jobs ─► tokenized ─────┘                 └─ some ─► remembered with them, or tokenized with them
 """
 
 import asyncio
 import contextvars
 import math
-import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from hashlib import blake2b
+from dataclasses import replace
 from typing import Protocol, TypeAlias, TypeVar
-
-from cachetools import LRUCache
 
 from app.ask import Ask, attach_history
 from app.contracts import Checkpoint, ReadConfig
-from app.json import dump
+from app.memo import Memo, Remembered
 from app.metrics import Metrics
 from app.outcomes.identity import Digests, Identity
 from app.priority import step_back
 from app.timings import current
 from app.turns import Turns
-from model.errors import ConfigTooDeep, InvalidGiven
+from app.unit import Unit, Units
+from model.errors import ConfigTooDeep
 from model.jobs import select
-from model.jobs.job import Job, Outcome, Reading, Scope
+from model.jobs.job import Job, Outcome, Reading
 from model.jobs.names import with_masked_names
 from model.jobs.time_limit import check_time, time_limit
 
+__all__ = ["LooksUp", "Unit", "UnitReader", "Units"]
 
 #: A job, and whether it is all that its config holds.
 _ReadJob: TypeAlias = tuple[Job, bool]
 _Made = TypeVar("_Made")
 
 NOT_LOOKED_UP = "past runs could not be looked up: this answer knows none"
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One thing to predict for: a job, or the workflow as a whole."""
-
-    kind: str
-    scope: Scope
-    name: str
-    needs: tuple[str, ...]
-    prompt: tuple[int, ...]
-    left_out_characters: int
-    novelty: float
-    #: Past runs in the prompt, or behind its evidence.
-    past_runs: int = 0
-    #: With an outcome store: which job it is there.
-    identity: Identity | None = None
-
-
-@dataclass(frozen=True)
-class Units:
-    """All that one config asks to predict; `warnings` are the reader's."""
-
-    workflow: Unit | None
-    jobs: tuple[Unit, ...]
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def all(self) -> tuple[Unit, ...]:
-        """The workflow first, then its jobs."""
-        return (self.workflow, *self.jobs) if self.workflow else self.jobs
-
-    def check_given(self, given: Mapping[str, float]) -> None:
-        """Raises InvalidGiven where it is open whose values are known."""
-        if given and len(self.all) != 1:
-            raise InvalidGiven("values can be given for one job only; say which with `job`")
-
-
-@dataclass(frozen=True)
-class _Remembered:
-    """A question without its config, and what the config became."""
-
-    ask: Ask
-    units: Units
-    #: Of what the config says, whatever bytes it came as.
-    content: bytes
 
 
 class LooksUp(Protocol):
@@ -116,25 +68,11 @@ class UnitReader:
         self._read_seconds = read_seconds
         self._threads = ThreadPoolExecutor(threads, "reader", step_back)
         self._turns = Turns(threads)
-        self._memo: LRUCache[bytes, _Remembered] = LRUCache(memo_tokens, getsizeof=_tokens)
-        self._memo_key = secrets.token_bytes(32)
-
-    def fingerprint(self, *parts: bytes) -> bytes:
-        """A keyed hash of what a client sent."""
-        digest = blake2b(key=self._memo_key, digest_size=32)
-        for part in parts:
-            digest.update(len(part).to_bytes(8))
-            digest.update(part)
-        return digest.digest()
-
-    def recall(self, fingerprint: bytes) -> Ask | None:
-        """The question that these bytes were, without its config: `units` knows what that became."""
-        remembered: _Remembered | None = self._memo.get(fingerprint)
-        return remembered.ask if remembered else None
+        self.memo = Memo(memo_tokens)
 
     def known(self, ask: Ask) -> bool:
         """Whether it need not be read."""
-        return self._remembered(ask) is not None
+        return self.memo.units_of(ask) is not None
 
     async def units(self, ask: Ask, deadline: float, caller: str = "") -> Units:
         """The prompts of an ask, as read; callers are read for in fair turns.
@@ -160,17 +98,16 @@ class UnitReader:
     async def _given_history(
         self,
         ask: Ask,
-        remembered: _Remembered,
+        remembered: Remembered,
         jobs: Sequence[_ReadJob] | None,
         found: Sequence[tuple[Outcome, ...]],
         deadline: float,
         caller: str,
     ) -> Units:
         """The units anew, those that have past runs; remembered with these runs."""
-        key = self.fingerprint(b"history", remembered.content, dump([_plain(runs) for runs in found]))
-        known: _Remembered | None = self._memo.get(key)
+        known = self.memo.units_given(remembered, found)
         if known is not None:
-            return known.units
+            return known
         whole = await ask.whole() if ask.whole else ask
         before = remembered.units.all
 
@@ -184,22 +121,20 @@ class UnitReader:
             return _units(units, remembered.units.warnings)
 
         units = await self._in_thread(make, caller)
-        made = replace(remembered, units=units)
-        if _tokens(made) <= self._memo.maxsize:
-            self._memo[key] = made
+        self.memo.remember_given(remembered, found, units)
         return units
 
     async def _units(
         self, ask: Ask, deadline: float, caller: str
-    ) -> tuple[_Remembered, Sequence[_ReadJob] | None]:
+    ) -> tuple[Remembered, Sequence[_ReadJob] | None]:
         """What an ask became, and its jobs where they were read just now."""
-        remembered = self._remembered(ask)
+        remembered = self.memo.units_of(ask)
         if remembered is not None:
             return remembered, None
         if ask.whole is not None:  # forgotten since it was recalled
             ask = await ask.whole()
         units, jobs = await self._in_thread(lambda: self._make(ask, deadline), caller)
-        return self._remember(ask, units), jobs
+        return self.memo.remember(ask, units), jobs
 
     async def _in_thread(self, work: Callable[[], _Made], caller: str) -> _Made:
         """What the work makes, on a thread that reads, in the caller's turn."""
@@ -217,7 +152,8 @@ class UnitReader:
             jobs, warnings = self._jobs(ask)
             given = attach_history([job for job, _ in jobs], ask.history or ())
             units = [
-                self._unit(job, named=ask.series, alone=alone) for job, (_, alone) in zip(given, jobs, strict=True)
+                self._unit(job, named=ask.series, alone=alone)
+                for job, (_, alone) in zip(given, jobs, strict=True)
             ]
         return _units(units, warnings), jobs
 
@@ -240,31 +176,6 @@ class UnitReader:
     def close(self) -> None:
         """Let the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _remembered(self, ask: Ask) -> _Remembered | None:
-        """By the bytes it came as, or else by what they say: the same config may come with other quantiles."""
-        known: _Remembered | None = self._memo.get(ask.fingerprint) if ask.fingerprint else None
-        if known is not None or ask.whole is not None:
-            return known
-        known = self._memo.get(self._content(ask))
-        if known is not None:
-            known = self._remember(ask, known.units)
-        return known
-
-    def _remember(self, ask: Ask, units: Units) -> _Remembered:
-        content = self._content(ask)
-        keys = [content] + ([ask.fingerprint] if ask.fingerprint else [])
-        history = None if ask.history is None else ()
-        kept = replace(ask, config="", context={}, history=history, whole=None)
-        made = _Remembered(kept, units, content)
-        if len(keys) * _tokens(made) <= self._memo.maxsize:
-            self._memo.update(dict.fromkeys(keys, made))
-        return made
-
-    def _content(self, ask: Ask) -> bytes:
-        past = ask.history or ()
-        runs = [[run.values, run.age_seconds, run.same_config, run.status, run.job] for run in past]
-        return self.fingerprint(b"content", dump([ask.kind, ask.config, ask.context, ask.job, ask.series, runs]))
 
     def _unit(
         self, job: Job, *, named: str | None = None, alone: bool = False, identity: Identity | None = None
@@ -294,16 +205,8 @@ def _units(units: Sequence[Unit], warnings: tuple[str, ...]) -> Units:
     return Units(workflow, tuple(unit for unit in units if unit is not workflow), warnings)
 
 
-def _plain(runs: Sequence[Outcome]) -> list[object]:
-    return [[run.values, run.age_seconds, run.same_config, run.complete] for run in runs]
-
-
 def _choose(reading: Reading, name: str | None) -> Sequence[Job]:
     """The one job that is asked for, or everything. Raises UnknownJob."""
     if name is not None:
         return [select(reading, name)]
     return [reading.workflow, *reading.jobs] if reading.workflow else reading.jobs
-
-
-def _tokens(remembered: _Remembered) -> int:
-    return sum(len(unit.prompt) + 64 for unit in remembered.units.all)

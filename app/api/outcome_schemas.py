@@ -19,9 +19,14 @@ class OutcomeReport(StrictModel):
         None, min_length=1, max_length=160, description="Of the answer that predicted it."
     )
     kind: str | None = Field(
-        None, description="The format of the config.", max_length=128, json_schema_extra={"enum": [*KINDS, None]}
+        None,
+        description="The format of the config.",
+        max_length=128,
+        json_schema_extra={"enum": [*KINDS, None]},
     )
-    config: str | dict[str, Any] | None = Field(None, description="The raw text, or the same thing as an object.")
+    config: str | dict[str, Any] | None = Field(
+        None, description="The raw text, or the same thing as an object."
+    )
     context: dict[str, Any] | None = Field(None, description="As in the request for its prediction.")
     series: Text | None = Field(None, description="Your own name of the recurring job, as in that request.")
     job: str | None = Field(
@@ -32,7 +37,9 @@ class OutcomeReport(StrictModel):
     cpu_cores: Number | None = None
     status: str = Field("success", max_length=64, description="Anything else: the values are lower bounds.")
     finished_at: str | None = Field(None, max_length=64, description="RFC 3339, with its zone. Default: now.")
-    idempotency_key: Text | None = Field(None, description="Of two outcomes with the same key the first counts.")
+    idempotency_key: Text | None = Field(
+        None, description="Of two outcomes with the same key the first counts."
+    )
 
     def report(self) -> Report:
         """The same, free of HTTP."""

@@ -11,7 +11,7 @@ import structlog
 
 from app.ask import DEFAULT_QUANTILES, quantile_key
 from app.metrics import Metrics
-from app.outcomes.database import Database, DatabaseDown
+from app.outcomes.database import START_SECONDS, Database, DatabaseDown
 from app.outcomes.history import Histories
 from app.outcomes.identity import Digests
 from app.outcomes.reports import Reports
@@ -55,6 +55,10 @@ class Outcomes:
     async def start(self) -> None:
         """Make the tables if they can be reached now; the service starts in either case."""
         await self._database.start()
+        with contextlib.suppress(
+            DatabaseDown
+        ):  # the first of its kind takes longest: no request should wait for it
+            await self._store.newest([b""], START_SECONDS)
         self._writer.start()
         self._pruning = asyncio.create_task(self._prune_now_and_then())
 
@@ -119,4 +123,8 @@ def _at_default_quantiles(prediction: Mapping[str, Any]) -> dict[str, Sequence[f
     """Target -> what the client was told at the default quantiles, where it was told all of them."""
     targets = [name for name in prediction["support"] if name != "novelty"]
     told = {target: prediction[target] for target in targets}
-    return {target: [values[key] for key in _KEYS] for target, values in told.items() if set(_KEYS) <= values.keys()}
+    return {
+        target: [values[key] for key in _KEYS]
+        for target, values in told.items()
+        if set(_KEYS) <= values.keys()
+    }

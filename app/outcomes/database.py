@@ -1,7 +1,7 @@
 """A database behind a breaker: everything asked of it ends within a time, whatever the database does.
 
-A driver that is told to stop asks the server to stop too, and waits for its answer. What hangs is therefore left to end by
-itself, beside the path of any request, and its connections are not used again.
+A driver that is told to stop asks the server to stop too, and waits for its answer. What hangs is therefore left to end
+by itself, beside the path of any request, and its connections are not used again.
 """
 
 import asyncio
@@ -25,6 +25,8 @@ _Found = TypeVar("_Found")
 
 #: For connecting, logging in and making the tables.
 START_SECONDS = 2.0
+#: Connections that are opened beforehand: for look-ups and whoever writes.
+_READY = 3
 #: For what hangs, once the process ends.
 _LEAVE_SECONDS = 2.0
 #: Of PostgreSQL: connections, and a server that stops or starts. All other codes come from a server that answers.
@@ -49,6 +51,7 @@ class Database:
         self._breaker = Breaker(self._prepare, changed, what="database")
         self._tasks: set[asyncio.Task[object]] = set()
         self._prepared = False
+        self._ready = min(connections, _READY)
 
     @property
     def up(self) -> bool:
@@ -117,13 +120,23 @@ class Database:
         raise DatabaseDown
 
     async def _prepare(self) -> None:
+        """Make the tables where there are none, and open connections: a look-up has no time for that."""
+
         async def check(connection: AsyncConnection) -> None:
             if not self._prepared:
                 await prepare(connection)
                 self._prepared = True
             await connection.execute(text("SELECT 1"))
 
-        await self._within(self._connected(check, whole=False), START_SECONDS)
+        async def several(left: int) -> None:
+            async def check_and_more(connection: AsyncConnection) -> None:
+                await check(connection)
+                if left > 1:  # while this one is taken
+                    await several(left - 1)
+
+            await self._connected(check_and_more, whole=False)
+
+        await self._within(several(self._ready), START_SECONDS)
 
     def _failed(self, error: Exception) -> None:
         self._breaker.failed(error)

@@ -1,7 +1,7 @@
 """Past runs for predictions: one query for all that ask at a time, within a time, or none at all.
 
-While a query or two are on their way, whoever asks waits for the next one and shares it: a batch of requests needs no more
-connections than a single one.
+While a query or two are on their way, whoever asks waits for the next one and shares it: a batch of requests needs no
+more connections than a single one.
 """
 
 import asyncio
@@ -107,7 +107,8 @@ class Histories:
 
 def _outcomes(runs: Iterable[PastRow], text: bytes, now: float) -> tuple[Outcome, ...]:
     return tuple(
-        Outcome(run.measured, settled_age(now - run.finished_at), run.config == text, run.complete) for run in runs
+        Outcome(run.measured, settled_age(now - run.finished_at), run.config == text, run.complete)
+        for run in runs
     )
 
 

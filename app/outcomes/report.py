@@ -12,9 +12,7 @@ from app.errors import InvalidOutcome
 #: Clocks differ.
 _FUTURE_SECONDS = 300.0
 _DAY = 86400.0
-_RFC3339 = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
-)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 Verdict = Literal["accepted", "duplicate"]
 
@@ -58,7 +56,9 @@ class Report:
         if by_config and (self.kind is None or self.config is None):
             raise InvalidOutcome("kind and config belong together")
         if not by_config and (self.context is not None or self.series is not None):
-            raise InvalidOutcome("context and series go with kind and config; the prediction of a request_id had its own")
+            raise InvalidOutcome(
+                "context and series go with kind and config; the prediction of a request_id had its own"
+            )
         if not self.measured:
             raise InvalidOutcome("an outcome needs at least one value")
         if any(not math.isfinite(value) or value < 0 for value in self.measured.values()):

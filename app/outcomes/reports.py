@@ -74,11 +74,9 @@ class Reports:
         digests = {self._digests.request(client, request_id) for request_id in named}
         if not digests:
             return {}
-        found = await self._store.predictions_of(digests)
-        if missing := digests - found.keys():
+        if self._writer.holds(digests):
             await self._writer.flush(_FLUSH_SECONDS)
-            found |= await self._store.predictions_of(missing)
-        return found
+        return await self._store.predictions_of(digests)
 
     async def _made(
         self,
@@ -112,7 +110,9 @@ class Reports:
     ) -> list[Verdict | BaseException]:
         for one in compared:
             at_or_below = [
-                quantile for quantile, value in zip(DEFAULT_QUANTILES, one.predicted, strict=True) if one.value <= value
+                quantile
+                for quantile, value in zip(DEFAULT_QUANTILES, one.predicted, strict=True)
+                if one.value <= value
             ]
             self._metrics.outcomes.compared(one.target, at_or_below)
         left = set(added)  # of equal ones in one call the first counts
@@ -147,10 +147,12 @@ def _chosen(units: Sequence[PredictionRow], name: bytes | None) -> PredictionRow
     """The unit of that name, a job before a workflow; without a name the workflow, or the only one."""
     if not units:
         raise UnknownRequest(
-            "no prediction of this request id is known here: it was not asked by this client, is not written yet or too old"
+            "no prediction of this request id is known: this client did not ask for it, or it is too old or not yet written"
         )
     if name is not None:
-        named = sorted((unit for unit in units if name in unit.names), key=lambda unit: unit.scope == "workflow")
+        named = sorted(
+            (unit for unit in units if name in unit.names), key=lambda unit: unit.scope == "workflow"
+        )
         if not named:
             raise UnknownJob(f"no job of that name; the prediction had {len(units)}")
         return named[0]
@@ -166,5 +168,6 @@ def _of_several(count: int) -> UnknownJob:
 
 def _unavailable() -> OutcomesUnavailable:
     return OutcomesUnavailable(
-        "the outcome store cannot be reached; predictions go on without it", retry_after_seconds=_RETRY_SECONDS
+        "the outcome store cannot be reached; predictions go on without it",
+        retry_after_seconds=_RETRY_SECONDS,
     )

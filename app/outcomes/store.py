@@ -131,13 +131,19 @@ class OutcomeStore:
         # In one order, whatever the client's: two transactions must not wait for each other.
         ordered = sorted(rows, key=lambda row: row.identity)
         statement = (
-            self._insert(outcomes).on_conflict_do_nothing(index_elements=["identity"]).returning(outcomes.c.identity)
+            self._insert(outcomes)
+            .on_conflict_do_nothing(index_elements=["identity"])
+            .returning(outcomes.c.identity)
         )
         values = [_columns(row) for row in ordered]
 
         async def work(connection: AsyncConnection) -> tuple[set[bytes], list[Compared]]:
             added = {bytes(identity) for identity in (await connection.execute(statement, values)).scalars()}
-            judged = {row.prediction.id: row for row in ordered if row.prediction and row.complete and row.identity in added}
+            judged = {
+                row.prediction.id: row
+                for row in ordered
+                if row.prediction and row.complete and row.identity in added
+            }
             compared: list[Compared] = []
             for _, row in sorted(judged.items()):
                 compared += await _compare(connection, row)
@@ -177,7 +183,11 @@ class OutcomeStore:
 
     async def prune(self, what: Literal["predictions", "outcomes"], before: float) -> int:
         """Delete at most PRUNED_AT_A_TIME rows that are older, the oldest first; how many there were."""
-        table, age = (predictions, predictions.c.made_at) if what == "predictions" else (outcomes, outcomes.c.finished_at)
+        table, age = (
+            (predictions, predictions.c.made_at)
+            if what == "predictions"
+            else (outcomes, outcomes.c.finished_at)
+        )
         old = select(table.c.id).where(age < before).order_by(age).limit(PRUNED_AT_A_TIME)
         statement = delete(table).where(table.c.id.in_(old))
 
@@ -189,7 +199,9 @@ class OutcomeStore:
 
 def measured_text(values: Mapping[str, float]) -> str:
     """Values as they are stored: equal ones are equal texts."""
-    return orjson.dumps({name: float(value) for name, value in values.items()}, option=orjson.OPT_SORT_KEYS).decode()
+    return orjson.dumps(
+        {name: float(value) for name, value in values.items()}, option=orjson.OPT_SORT_KEYS
+    ).decode()
 
 
 def _columns(row: OutcomeRow) -> dict[str, object]:
@@ -217,7 +229,9 @@ async def _compare(connection: AsyncConnection, row: OutcomeRow) -> list[Compare
     assert row.prediction is not None
     predicted = row.prediction.quantiles
     compared = [
-        Compared(target, value, predicted[target]) for target, value in row.measured.items() if target in predicted
+        Compared(target, value, predicted[target])
+        for target, value in row.measured.items()
+        if target in predicted
     ]
     if not compared:
         return []

@@ -13,7 +13,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from app.outcomes import InvalidDatabaseUrl
 
 #: How long a write waits for another process that writes to the same file.
-_BUSY_SECONDS = 5.0
+_BUSY_SECONDS = 1.0
 _OWNER_ONLY = stat.S_IRUSR | stat.S_IWUSR
 
 
@@ -26,7 +26,9 @@ def parsed_url(text: str) -> URL:
         raise InvalidDatabaseUrl("is not the URL of a database") from None
     if url.drivername == "postgresql":
         if not url.host or not url.database:
-            raise InvalidDatabaseUrl("must name a host and a database: postgresql://user:password@host:5432/name")
+            raise InvalidDatabaseUrl(
+                "must name a host and a database: postgresql://user:password@host:5432/name"
+            )
         return url.set(drivername="postgresql+psycopg")
     if url.drivername == "sqlite":
         if url.host or not url.database or url.database == ":memory:" or url.query:

@@ -6,7 +6,7 @@ What finds no room is counted and forgotten. While the database is away the queu
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -48,6 +48,10 @@ class PredictionWriter:
         self._queue.extend(rows)
         self._put += len(rows)
         self._wanted.set()
+
+    def holds(self, requests: Collection[bytes]) -> bool:
+        """Whether answers to one of these requests are not written yet."""
+        return any(row["request"] in requests for row in self._queue)
 
     async def flush(self, seconds: float) -> None:
         """Wait, for at most so long, until all that is in the queue now has been written."""

@@ -12,6 +12,7 @@ TITLES = {
     "fuzz": "Fuzzed configurations",
     "hostile": "Hostile bodies",
     "redis": "Redis that fails",
+    "database": "A database that fails",
     "overload": "Three times the capacity",
     "restart": "Stopping and restarting under load",
     "workers": "A worker that is killed",

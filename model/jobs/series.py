@@ -14,8 +14,18 @@ from collections.abc import Callable, Iterable, Mapping
 
 from model.jobs.job import Job, Value
 
-#: Entries of the context that stay from run to run; branch, event, commit, run number and facts of the repository do not.
-_PLACES = ("repository", "project", "pipeline", "workflow_path", "cluster", "partition", "machine", "host", "runner")
+#: Entries of the context that stay from run to run; branch, event, commit and run number do not.
+_PLACES = (
+    "repository",
+    "project",
+    "pipeline",
+    "workflow_path",
+    "cluster",
+    "partition",
+    "machine",
+    "host",
+    "runner",
+)
 #: Names that readers give where the configuration has none.
 _UNNAMED = frozenset({"job", "text", "pipeline", "workflow"})
 

@@ -1,0 +1,44 @@
+"""What one config asks to predict."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from app.outcomes.identity import Identity
+from model.errors import InvalidGiven
+from model.jobs.job import Scope
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One thing to predict for: a job, or the workflow as a whole."""
+
+    kind: str
+    scope: Scope
+    name: str
+    needs: tuple[str, ...]
+    prompt: tuple[int, ...]
+    left_out_characters: int
+    novelty: float
+    #: Past runs in the prompt, or behind its evidence.
+    past_runs: int = 0
+    #: With an outcome store: which job it is there.
+    identity: Identity | None = None
+
+
+@dataclass(frozen=True)
+class Units:
+    """All that one config asks to predict; `warnings` are the reader's."""
+
+    workflow: Unit | None
+    jobs: tuple[Unit, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> tuple[Unit, ...]:
+        """The workflow first, then its jobs."""
+        return (self.workflow, *self.jobs) if self.workflow else self.jobs
+
+    def check_given(self, given: Mapping[str, float]) -> None:
+        """Raises InvalidGiven where it is open whose values are known."""
+        if given and len(self.all) != 1:
+            raise InvalidGiven("values can be given for one job only; say which with `job`")

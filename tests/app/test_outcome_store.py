@@ -1,0 +1,289 @@
+"""What the outcome store promises beneath the routes: tables, indices, secrecy, several processes, an end in order."""
+
+import asyncio
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.main import create_app
+from app.metrics import Metrics
+from app.outcomes import InvalidDatabaseUrl, OtherVersion
+from app.outcomes.database import Database, check_version
+from app.outcomes.history import settled_age
+from app.outcomes.identity import Digests
+from app.outcomes.store import OutcomeStore
+from app.outcomes.urls import parsed_url
+from app.outcomes.writer import PredictionWriter
+from app.settings import Settings
+from app.startup import ConfigurationError, check_database
+from model.jobs import read
+from model.jobs.job import Outcome
+from tests.app.fakes import MakeApp, TinyCheckpoint, WatchedEngine, ask, running, tiny_read
+from tests.app.outcomes import (
+    TestDatabase,
+    counted,
+    database,
+    past_runs,
+    postgres,
+    predict,
+    report,
+    sqlite_database,
+)
+
+__all__ = ["database", "postgres"]
+pytestmark = pytest.mark.anyio
+
+SECRET = "a-long-enough-cache-secret-4711"
+
+
+async def test_two_processes_share_one_database(database: TestDatabase) -> None:
+    def process() -> object:
+        return create_app(
+            Settings(**database.settings()), checkpoint=TinyCheckpoint(), engine=WatchedEngine(), read=tiny_read
+        )
+
+    first, second = process(), process()
+    async with running(first) as here, running(second) as there:  # type: ignore[arg-type]
+        known = {"request_id": (await predict(here, ask()))["request_id"], "idempotency_key": "run-1"}
+        assert await report(here, {**known, "runtime_seconds": 5}) == ["accepted"]
+        assert await report(there, {**known, "runtime_seconds": 5}) == ["duplicate"]
+        assert past_runs(await predict(there, ask())) == [1]
+        # Told of the same prediction at once, one of them counts it.
+        outcome = {"request_id": (await predict(here, ask("other")))["request_id"], "cpu_cores": 1}
+        await report(here, {**outcome, "status": "killed"})  # so that it is written
+        await asyncio.gather(*(report(each, {**outcome, "cpu_cores": n}) for each in (here, there) for n in (1, 2)))
+        compared = [await counted(each, "jobcast_coverage_outcomes_total", target="cpu_cores") for each in (here, there)]
+        assert sum(compared) == 1
+
+
+async def test_tables_are_made_once_however_many_start_at_once(database: TestDatabase) -> None:
+    url = parsed_url(database.url)
+    started = [Database(url, lambda _: None, connections=1) for _ in range(6)]
+    await asyncio.gather(*(each.start() for each in started))
+    assert all(each.up for each in started)
+    await asyncio.gather(*(each.close() for each in started))
+    assert database.rows("SELECT version FROM jobcast_schema") == [(1,)]
+
+
+async def test_tables_of_another_release_are_left_alone(database: TestDatabase, make_app: MakeApp) -> None:
+    url = parsed_url(database.url)
+    await check_version(url)
+    if database.server is not None:
+        database.server.ask("UPDATE jobcast_schema SET version = 7")
+    else:
+        assert database.path is not None
+        with sqlite3.connect(database.path) as connection:
+            connection.execute("UPDATE jobcast_schema SET version = 7")
+    with pytest.raises(OtherVersion, match="version 7 .* needs 1"):
+        await check_version(url)
+    with pytest.raises(ConfigurationError, match="^JOBCAST_DATABASE_URL: its tables have version 7"):
+        await asyncio.to_thread(check_database, Settings(**database.settings()))
+    async with running(make_app(**database.settings())) as client:
+        assert await counted(client, "jobcast_database_up") == 0
+        assert past_runs(await predict(client, ask())) == [0]
+        assert (await client.post("/outcomes", json={"outcomes": []})).status_code == 503
+
+
+async def test_every_look_up_goes_by_an_index(make_app: MakeApp, database: TestDatabase) -> None:
+    async with running(make_app(**database.settings())) as client:
+        for number in range(3):
+            answer = await predict(client, ask(f"make {number}"))
+            await report(client, {"request_id": answer["request_id"], "runtime_seconds": 5})
+    old = "DELETE FROM {0} WHERE id IN (SELECT id FROM {0} WHERE {1} < 1 ORDER BY {1} LIMIT 500)"
+    series = "SELECT id FROM jobcast_outcomes WHERE series = {0} ORDER BY finished_at DESC LIMIT 20"
+    if database.server is not None:
+        off = "SET enable_seqscan = off"  # three rows are read faster without any index
+        lateral = f"SELECT * FROM unnest(ARRAY['\\x01'::bytea]) AS w(s) CROSS JOIN LATERAL ({series.format('w.s')}) AS p"
+        latest = "SELECT max(made_at) FROM jobcast_predictions WHERE request = '\\x01'::bytea"
+        explained = {name: _explained(database, off, statement) for name, statement in (("series", lateral), ("request", latest))}
+    else:
+        inner = "WITH w(s) AS (VALUES (x'01')) SELECT p.* FROM w CROSS JOIN jobcast_outcomes AS p ON p.id IN ({})"
+        latest = "SELECT max(made_at) FROM jobcast_predictions WHERE request = x'01'"
+        explained = {
+            "series": _explained(database, "", inner.format(series.format("w.s"))),
+            "request": _explained(database, "", latest),
+        }
+    for table, column in (("jobcast_predictions", "made_at"), ("jobcast_outcomes", "finished_at")):
+        off = "SET enable_seqscan = off" if database.server else ""
+        explained[column] = _explained(database, off, old.format(table, column))
+    assert "jobcast_outcomes_series" in explained["series"]
+    assert "jobcast_predictions_request" in explained["request"]
+    assert "jobcast_predictions_made_at" in explained["made_at"]
+    assert "jobcast_outcomes_finished_at" in explained["finished_at"]
+    assert not any("SCAN jobcast" in plan or "Seq Scan on jobcast" in plan for plan in explained.values())
+
+
+def _explained(database: TestDatabase, before: str, statement: str) -> str:
+    if database.server is None:
+        return "\n".join(row[-1] for row in database.rows(f"EXPLAIN QUERY PLAN {statement}"))
+    import psycopg
+
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute(before)  # type: ignore[call-overload]
+        return "\n".join(row[0] for row in connection.execute(f"EXPLAIN {statement}"))  # type: ignore[call-overload]
+
+
+async def test_nothing_of_a_job_can_be_read_in_the_database(database: TestDatabase) -> None:
+    """Neither names and configs, nor what a client calls its runs, nor what is around them."""
+    words = {
+        name: f"zebra-{name}-quartz"
+        for name in ("config", "repository", "path", "job", "series", "request", "key", "status", "secret")
+    }
+    workflow = {
+        "name": words["config"],
+        "on": "push",
+        "jobs": {
+            words["job"]: {"runs-on": "x", "env": {"DB_PASSWORD": words["secret"]}, "steps": [{"run": "make"}]}
+        },
+    }
+    context = {"repository": words["repository"], "workflow_path": words["path"]}
+    flow: dict[str, object] = {"kind": "github-actions", "config": workflow, "context": context}
+    app = create_app(
+        Settings(**database.settings(cache_secret=SECRET)), checkpoint=TinyCheckpoint(), engine=WatchedEngine()
+    )
+    async with running(app) as client:
+        for body in (flow, {**flow, "series": words["series"]}):
+            await predict(client, body, **{"X-Request-Id": words["request"]})
+            more = {"job": words["job"], "idempotency_key": words["key"], "status": words["status"]}
+            outcomes = [{"request_id": words["request"], "runtime_seconds": 5}, {**body, **more, "cpu_cores": 1}]
+            assert "accepted" in await report(client, *outcomes)
+        assert past_runs(await predict(client, flow)) == [1, 1]
+    contents = database.contents()
+    assert len(database.rows("SELECT * FROM jobcast_predictions")) == 6
+    for word in (*words.values(), "zebra", "quartz", SECRET):
+        assert word.encode() not in contents
+        assert word.encode().hex().encode() not in contents
+    assert b"github-actions" in contents  # and it was looked at
+
+
+def test_without_the_secret_nobody_can_check_a_guess() -> None:
+    (job,) = read("eda.openroad", "flow: x\nplatform: asap7\ndesign: gcd\nstage: cts\n", {}).jobs
+    made = [Digests(secret).identity(job, "text") for secret in (b"", b"one", b"two")]
+    assert len({identity.series for identity in made}) == len({identity.text for identity in made}) == 3
+    assert {len(identity.series) for identity in made} == {16}
+
+
+@given(st.lists(st.text(max_size=3), min_size=2, max_size=2), st.lists(st.text(max_size=3), min_size=2, max_size=2))
+def test_digests_of_different_parts_differ(one: list[str], other: list[str]) -> None:
+    digests = Digests(b"x")
+    assert (digests.request(*one) == digests.request(*other)) == (one == other)
+    assert digests.request(*one) != digests.idempotency(*one)
+
+
+@given(st.floats(0, 1e9))
+def test_an_age_keeps_its_step_and_its_days(seconds: float) -> None:
+    settled = settled_age(seconds)
+    assert settled <= seconds
+    assert Outcome({}, settled).age_step == Outcome({}, seconds).age_step
+    assert settled // 86400 == seconds // 86400
+    assert settled_age(settled) == settled
+
+
+def test_ages_a_minute_apart_are_nearly_always_one() -> None:
+    ages = {settled_age(3600 * 5 + 60 * minute) for minute in range(120)}
+    assert ages == {4 * 3600}
+    assert settled_age(-200) == settled_age(0) == settled_age(3599) == 0
+
+
+async def test_a_file_is_for_its_owner_alone(make_app: MakeApp, tmp_path: Path) -> None:
+    database = sqlite_database(tmp_path)
+    assert database.path is not None
+    database.path.touch(0o644)
+    async with running(make_app(**database.settings())) as client:
+        await report(client, {**ask(), "runtime_seconds": 5})
+        files = list(tmp_path.glob("outcomes.db*"))
+        assert len(files) == 3  # with what is not in the file itself yet
+        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+WRONG = {
+    "nothing": "",
+    "no URL": "outcomes.db",
+    "another database": "mysql://user:hunter22@host/jobs",
+    "a driver of its own": "postgresql+asyncpg://user:hunter22@host/jobs",
+    "no host": "postgresql:///jobs",
+    "no database": "postgresql://user:hunter22@host",
+    "a port that is none": "postgresql://user:hunter22@host:port/jobs",
+    "memory": "sqlite://",
+    "memory by name": "sqlite:///:memory:",
+    "a host of a file": "sqlite://hunter22/outcomes.db",
+    "options of a file": "sqlite:///outcomes.db?mode=hunter22",
+    "no directory": "sqlite:////nowhere/hunter22/outcomes.db",
+}
+
+
+@pytest.mark.parametrize("url", WRONG.values(), ids=WRONG)
+def test_a_wrong_url_stops_the_start_in_one_line_without_it(url: str) -> None:
+    with pytest.raises(ConfigurationError) as told:
+        create_app(Settings(database_url=url), checkpoint=TinyCheckpoint(), engine=WatchedEngine())
+    (line,) = told.value.lines
+    assert line.startswith("JOBCAST_DATABASE_URL: ") and "\n" not in line
+    assert "hunter22" not in line and "nowhere" not in line
+    with pytest.raises(ConfigurationError, match="^JOBCAST_DATABASE_URL: "):
+        check_database(Settings(database_url=url))
+
+
+def test_options_of_a_server_are_passed_on() -> None:
+    url = parsed_url("postgresql://user:p%40ss@db.example.org:6432/jobs?sslmode=verify-full")
+    assert (url.password, url.port, dict(url.query)) == ("p@ss", 6432, {"sslmode": "verify-full"})
+    with pytest.raises(InvalidDatabaseUrl):
+        parsed_url("postgres://user@host/jobs")
+
+
+def row(number: int) -> dict[str, object]:
+    digest = number.to_bytes(16)
+    names = ("request", "name", "series", "config")
+    plain = {"made_at": 1.0, "kind": "text", "scope": "job", "written_name": None, "quantiles": "{}"}
+    return {**dict.fromkeys(names, digest), **plain}
+
+
+async def test_what_has_no_room_is_counted_and_nobody_waits(tmp_path: Path) -> None:
+    database = Database(parsed_url(sqlite_database(tmp_path).url), lambda _: None, connections=2)
+    metrics = Metrics()
+    writer = PredictionWriter(OutcomeStore(database), metrics, room=5)
+
+    def unrecorded() -> float | None:
+        return metrics.registry.get_sample_value("jobcast_predictions_unrecorded_total")
+
+    await database.start()
+    writer.remember([row(1), row(2), row(3)])
+    writer.remember([row(4), row(5), row(6)])  # all of an answer or nothing of it
+    assert unrecorded() == 3
+    writer.remember([row(7), row(8)])
+    assert writer.holds({row(7)["request"]}) and not writer.holds({row(4)["request"]})  # type: ignore[arg-type]
+    writer.start()
+    await writer.flush(10)
+    assert not writer.holds({row(7)["request"]})  # type: ignore[arg-type]
+    writer.remember([row(9)])
+    await writer.close(10)
+    assert sqlite_database(tmp_path).rows("SELECT count(*) FROM jobcast_predictions") == [(6,)]
+    assert unrecorded() == 3
+    await database.close()
+
+
+async def test_what_cannot_be_written_at_the_end_is_counted(tmp_path: Path) -> None:
+    database = Database(parsed_url(sqlite_database(tmp_path).url), lambda _: None, connections=1)
+    metrics = Metrics()
+    writer = PredictionWriter(OutcomeStore(database), metrics)
+    writer.remember([row(1), row(2)])
+    await writer.close(0)
+    assert metrics.registry.get_sample_value("jobcast_predictions_unrecorded_total") == 2
+    await database.close()
+
+
+async def test_a_file_that_another_program_holds_is_not_the_end(make_app: MakeApp, tmp_path: Path) -> None:
+    """A database that answers and refuses is asked on: reads go on while nothing can be written."""
+    database = sqlite_database(tmp_path)
+    async with running(make_app(**database.settings())) as client:
+        assert await report(client, {**ask(), "runtime_seconds": 5}) == ["accepted"]
+        with sqlite3.connect(database.path or "", isolation_level=None) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            assert past_runs(await predict(client, ask())) == [1]
+            response = await client.post("/outcomes", json={"outcomes": [{**ask("x"), "runtime_seconds": 5}]})
+            assert (response.status_code, response.json()["code"]) == (503, "outcomes_unavailable")
+            assert response.headers["Retry-After"] == "2"
+            other.execute("ROLLBACK")
