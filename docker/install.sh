@@ -52,5 +52,6 @@ if [ "$flavour" = cpu ]; then
     unset PYTHONDONTWRITEBYTECODE
     echo 'make test' | "$target/bin/jobcast" predict - --kind text --json >/dev/null
     "$target/bin/python" -c 'import app.main, app.supervisor, app.worker, app.cache.redis_store, model.engines.vllm.server'
+    "$target/bin/python" -c 'import app.outcomes.book, aiosqlite, sqlalchemy.dialects.postgresql.psycopg, psycopg'
     "$target/bin/python" -c 'import opentelemetry.exporter.otlp.proto.http.trace_exporter, redis.asyncio, uvloop, httptools'
 fi

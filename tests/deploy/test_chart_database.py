@@ -33,7 +33,9 @@ def test_the_database_is_found_in_every_way(settings_of: Any) -> None:
 
     assert url("defaults") is None
     assert url("database of the chart") == f"postgresql://jobcast:{SECRET}@jobcast-postgres:5432/jobcast"
-    assert url("database by secret") == environment(render(MATRIX["database by secret"]))["JOBCAST_DATABASE_URL"]
+    assert (
+        url("database by secret") == environment(render(MATRIX["database by secret"]))["JOBCAST_DATABASE_URL"]
+    )
     settings = settings_of(MATRIX["database of the chart"])
     assert (settings.database_connections, settings.outcome_days) == (8, 90)
     assert settings.cache_secret.get_secret_value() == SECRET
@@ -111,14 +113,20 @@ def _database_of_the_chart() -> Iterator[tuple[int, Path]]:
     port = free_port()
     # A path that the other user may walk, and short enough for a socket's.
     with tempfile.TemporaryDirectory() as directory:
-        data, hba, first, logs = (Path(directory) / name for name in ("data", "pg_hba.conf", "first.sql", "logs"))
+        data, hba, first, logs = (
+            Path(directory) / name for name in ("data", "pg_hba.conf", "first.sql", "logs")
+        )
         # Whoever runs the tests is the superuser; in the image it is postgres.
         hba.write_text(files["pg_hba.conf"].replace("postgres", user))
         first.write_text(files["first.sql"])
         arguments = [one.replace("/etc/postgresql/pg_hba.conf", str(hba)) for one in arguments]
         for path in (Path(directory), hba, first):
             shutil.chown(path, user)
-        variables = {"PATH": f"{_PROGRAMS}:{os.environ['PATH']}", "POSTGRES_PASSWORD": _PASSWORD, "PGHOST": directory}
+        variables = {
+            "PATH": f"{_PROGRAMS}:{os.environ['PATH']}",
+            "POSTGRES_PASSWORD": _PASSWORD,
+            "PGHOST": directory,
+        }
         variables |= {"PGPORT": str(port), "LC_ALL": "C"}
 
         def run(*command: str) -> None:

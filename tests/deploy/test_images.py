@@ -64,7 +64,9 @@ def test_every_base_is_pinned_by_a_build_argument() -> None:
 def test_the_images_run_as_a_user_with_a_number_and_without_rights() -> None:
     users = [line for line in instructions() if line.startswith("USER")]
     assert users[-1] == "USER 10001:10001"
-    pods = re.findall(r'"jobcast.pod" \(list . (\d+)\)', (CHART / "templates" / "deployment.yaml").read_text())
+    pods = re.findall(
+        r'"jobcast.pod" \(list . (\d+)\)', (CHART / "templates" / "deployment.yaml").read_text()
+    )
     assert pods == ["10001"]
     # The last stage is the default, and starts from the one that says so.
     assert instructions()[-2:] == [
