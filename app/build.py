@@ -51,7 +51,7 @@ def build_service(
         build_engine = lambda: given  # noqa: E731
     secret = settings.cache_secret.get_secret_value() if settings.cache_secret else ""
     codec = Codec(checkpoint.version, secret.encode())
-    digests = Digests(secret.encode()) if settings.database_url else None
+    digests = None if settings.database_url is None else Digests(secret.encode())
     outcomes = _outcomes(settings, digests, metrics) if digests else None
     return Service(
         checkpoint,

@@ -112,7 +112,7 @@ class PostgresServer:
         """The rows of one statement, over a connection of the tests' own."""
         login: dict[str, Any] = {"host": "127.0.0.1", "port": self.port, "user": USER, "password": PASSWORD}
         with psycopg.connect(**login, dbname=database, autocommit=True, connect_timeout=5) as connection:
-            cursor = connection.execute(statement, parameters or None)  # type: ignore[call-overload]
+            cursor = connection.execute(statement, parameters or None)
             return list(cursor.fetchall()) if cursor.description else []
 
     def contents(self) -> bytes:

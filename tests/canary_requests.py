@@ -76,6 +76,35 @@ def _fields(deal: Deal) -> Iterator[Sent]:
         deal.shaped(),
     ]
     yield _envelope("batch", {"requests": items}, path="/predict/batch")
+    yield _envelope("series", {**text, "series": deal.shaped()[:256]})
+    yield from _outcomes(deal)
+
+
+def _outcomes(deal: Deal) -> Iterator[Sent]:
+    """What is reported of a job, kept and refused."""
+    name = deal.shaped()
+    flow = {"on": "push", "jobs": {name: {"runs-on": "x", "steps": [{"run": deal.text()}]}}}
+    context = {"repository": deal.shaped(), "workflow_path": deal.shaped()}
+    job = {"kind": "github-actions", "config": flow, "context": context}
+    kept = [
+        {**job, "job": name, "runtime_seconds": 5},
+        {**job, "series": deal.shaped()[:256], "cpu_cores": 1, "status": deal.shaped()[:64]},
+        {"kind": "text", "config": deal.text(), "cpu_cores": 1, "idempotency_key": deal.shaped()[:256]},
+    ]
+    yield _envelope("outcomes", {"outcomes": kept}, path="/outcomes")
+    yield _envelope("prediction of what was reported", job)
+    plain = {"kind": "text", "config": "make", "runtime_seconds": 5}
+    refused = [
+        {"request_id": deal.shaped()[:160], "runtime_seconds": 5},
+        {**plain, "finished_at": deal.shaped()[:64]},
+        {**plain, "kind": deal.shaped()},
+        {**plain, "runtime_seconds": deal.shaped()},
+        {**plain, deal.shaped(): deal.text()},
+        {**job, "job": deal.shaped(), "runtime_seconds": 5},
+        {**plain, "status": deal.text() * 9},
+        deal.shaped(),
+    ]
+    yield _envelope("outcomes that are refused", {"outcomes": refused}, path="/outcomes")
 
 
 def _errors(deal: Deal) -> Iterator[Sent]:

@@ -49,7 +49,7 @@ class Database:
         self._engine = engine_of(url, connections=connections)
         self.sqlite = self._engine.dialect.name == "sqlite"
         self._breaker = Breaker(self._prepare, changed, what="database")
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._tasks: set[asyncio.Future[object]] = set()
         self._prepared = False
         self._ready = min(connections, _READY)
 
@@ -146,7 +146,7 @@ class Database:
         replacing.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Future[object]) -> None:
-        self._tasks.discard(task)  # type: ignore[arg-type]
+        self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # retrieved, so that asyncio does not complain of what nobody waits for any more
 

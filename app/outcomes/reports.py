@@ -92,7 +92,7 @@ class Reports:
         prediction: PredictionRow | None = None
         if report.request_id is not None:
             known = predicted.get(self._digests.request(client, report.request_id), ())
-            prediction = _chosen(known, report.job and self._digests.name(report.job))
+            prediction = _chosen(known, None if report.job is None else self._digests.name(report.job))
             series, config = prediction.series, prediction.config
         else:
             identity = await _read(report, read)
@@ -108,13 +108,13 @@ class Reports:
     def _counted(
         self, made: Sequence[_Made], added: Collection[bytes], compared: Sequence[Compared]
     ) -> list[Verdict | BaseException]:
-        for one in compared:
+        for held in compared:
             at_or_below = [
                 quantile
-                for quantile, value in zip(DEFAULT_QUANTILES, one.predicted, strict=True)
-                if one.value <= value
+                for quantile, value in zip(DEFAULT_QUANTILES, held.predicted, strict=True)
+                if held.value <= value
             ]
-            self._metrics.outcomes.compared(one.target, at_or_below)
+            self._metrics.outcomes.compared(held.target, at_or_below)
         left = set(added)  # of equal ones in one call the first counts
         verdicts: list[Verdict | BaseException] = []
         for one in made:
@@ -147,7 +147,7 @@ def _chosen(units: Sequence[PredictionRow], name: bytes | None) -> PredictionRow
     """The unit of that name, a job before a workflow; without a name the workflow, or the only one."""
     if not units:
         raise UnknownRequest(
-            "no prediction of this request id is known: this client did not ask for it, or it is too old or not yet written"
+            "no prediction of this request id is known: not asked by this client, not yet written, or too old"
         )
     if name is not None:
         named = sorted(

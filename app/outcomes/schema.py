@@ -41,9 +41,9 @@ def _id() -> Column[int]:
     return Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
 
 
-#: A row per unit of an answer. request, name, written_name, series, config: digests (identity.py); made_at: seconds since
-#: 1970, the same for all units of an answer; quantiles: JSON, target -> values at the default quantiles that no outcome
-#: was held against yet.
+#: A row per unit of an answer. request, name, written_name, series, config: digests (identity.py); made_at: seconds
+#: since 1970, the same for all units of an answer; quantiles: JSON, target -> values at the default quantiles that no
+#: outcome was held against yet.
 predictions = Table(
     "jobcast_predictions",
     metadata,

@@ -1,12 +1,14 @@
 """Secrets in every field of requests to a running service, looked for in all that can be seen of it afterwards.
 
-`searched` is what is looked through, by its name: answers, log and metrics here. Whoever keeps more (a Redis, exported
-traces) adds it with `more`.
+`searched` is what is looked through, by its name: answers, log, metrics and outcome store here. Whoever keeps more (a
+Redis, exported traces) adds it with `more`.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 
@@ -31,9 +33,17 @@ def run(
     places: set[str] = set()
     answers: list[bytes] = []
     started = time.perf_counter()
-    chosen = {"engine": "fake", "log_level": "debug", "default_deadline_ms": 60_000, **(settings or {})}
     with (
-        running_service(chosen) as service,
+        TemporaryDirectory() as directory,
+        running_service(
+            {
+                "engine": "fake",
+                "log_level": "debug",
+                "default_deadline_ms": 60_000,
+                "database_url": f"sqlite:///{directory}/outcomes.db",
+                **(settings or {}),
+            }
+        ) as service,
         httpx.Client(base_url=service.url, timeout=60) as client,
     ):
         for number in range(rounds):
@@ -52,6 +62,7 @@ def run(
             "answers": b"\n".join(answers),
             "log": service.logged().encode(),
             "metrics": metrics.content,
+            "outcome store": b"".join(file.read_bytes() for file in sorted(Path(directory).iterdir())),
             **more(service),
         }
     seen = {name: leaks(found, content.decode(errors="replace")) for name, content in searched.items()}

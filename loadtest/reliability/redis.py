@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from loadtest.redis_server import RedisServer, redis_server
 from loadtest.reliability.bodies import text_request
@@ -31,8 +32,8 @@ def run(phases: Phases = Phases()) -> bool:  # noqa: B008
                 fault = under_load(
                     service,
                     _body,
-                    lambda: begin(redis),  # noqa: B023
-                    lambda: end(redis),  # noqa: B023
+                    partial(begin, redis),
+                    partial(end, redis),
                     "jobcast_shared_cache_up",
                     phases,
                 )

@@ -26,6 +26,10 @@ class TestDatabase:
     path: Path | None = None
     server: PostgresServer | None = None
 
+    @property
+    def sqlite(self) -> bool:
+        return self.server is None
+
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         if self.server is not None:
             return self.server.ask(statement)

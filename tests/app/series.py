@@ -15,6 +15,11 @@ SERIES = {
     "jobcast_key_file_valid": set(),
     "jobcast_model_info": {"name", "version"},
     "jobcast_predicted_value_bucket": {"target", "le"},
+    "jobcast_outcomes_total": {"result"},
+    "jobcast_coverage_outcomes_total": {"target"},
+    "jobcast_coverage_below_total": {"target", "quantile"},
+    "jobcast_history_total": {"result"},
+    "jobcast_predictions_unrecorded_total": set(),
 }
 REQUEST_BUCKETS = [
     *("0.001", "0.002", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5"),

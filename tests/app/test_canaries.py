@@ -15,6 +15,7 @@ from model.engines.fake import FakeEngine
 from model.jobs.job import Job
 from model.prompt import Prompt
 from tests.app.fakes import MakeApp, TinyCheckpoint, running
+from tests.app.outcomes import counted, sqlite_database
 from tests.canaries import Canary, leaked
 from tests.canary_configs import CONFIGS, Deal
 from tests.canary_requests import Sent, requests
@@ -54,12 +55,14 @@ def shown(response: httpx.Response) -> str:
     return "\n".join([*(f"{name}: {value}" for name, value in response.headers.items()), response.text])
 
 
-async def test_no_canary_leaves_the_service_or_reaches_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_no_canary_leaves_the_service_or_reaches_the_model(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     checkpoint = WatchedCheckpoint.shipped(Settings().checkpoint)
     engine = FakeEngine(checkpoint.manifest.number_code)
-    app = create_app(
-        Settings(default_deadline_ms=60_000, log_level="debug"), checkpoint=checkpoint, engine=engine
-    )
+    database = sqlite_database(tmp_path)
+    settings = Settings(**database.settings(default_deadline_ms=60_000, log_level="debug"))
+    app = create_app(settings, checkpoint=checkpoint, engine=engine)
     dealt: list[Canary] = []
     found: list[tuple[str, list[str]]] = []
     answered: Counter[str] = Counter()
@@ -74,6 +77,7 @@ async def test_no_canary_leaves_the_service_or_reaches_the_model(capsys: pytest.
                     found.append((sent.place, forms))
             dealt += deal.dealt
         metrics = (await client.get("/metrics")).text
+        reported = await counted(client, "jobcast_outcomes_total", result="accepted")
     store = app.state.service._cache._store
     assert isinstance(store, MemoryStore)
     kept = {key.hex(): dict(values) for key, values in store._kept.items()}
@@ -82,10 +86,14 @@ async def test_no_canary_leaves_the_service_or_reaches_the_model(capsys: pytest.
     assert leaked(dealt, metrics) == []
     assert leaked(dealt, "\n".join(checkpoint.texts)) == []
     assert leaked(dealt, repr(kept)) == []
+    stored = database.contents().decode("latin-1")
+    assert leaked(dealt, stored) == []
     # And the search looked at something: enough secrets, every kind answered, prompts and cache filled.
     assert len({canary.secret for canary in dealt}) == len(dealt) > 2000
     assert {kind for kind in CONFIGS if not answered[f"{kind}, object"]} == set()
     assert len(kept) > 100
+    assert reported == 3 * ROUNDS
+    assert len(database.rows("SELECT * FROM jobcast_predictions")) > 100
     assert "***" in "\n".join(checkpoint.texts)
 
 

@@ -104,7 +104,10 @@ async def test_a_service_starts_without_its_database(make_app: MakeApp, server: 
 
 async def test_a_service_ends_while_its_database_hangs(make_app: MakeApp, server: PostgresServer) -> None:
     try:
-        async with asyncio.timeout(30), running(make_app(**settings(server, database_timeout_ms=200))) as client:
+        async with (
+            asyncio.timeout(30),
+            running(make_app(**settings(server, database_timeout_ms=200))) as client,
+        ):
             await predict(client, ask())
             server.freeze()
             assert past_runs(await predict(client, ask("frozen"))) == [0]
@@ -149,7 +152,10 @@ async def _knows(client: httpx.AsyncClient, job: dict[str, object], runs: int) -
 
 async def _accepted(client: httpx.AsyncClient, outcome: dict[str, object]) -> bool:
     response = await client.post("/outcomes", json={"outcomes": [outcome]})
-    return response.status_code == 200 and response.json()["outcomes"][0]["status"] in ("accepted", "duplicate")
+    return response.status_code == 200 and response.json()["outcomes"][0]["status"] in (
+        "accepted",
+        "duplicate",
+    )
 
 
 async def _ask_until_stopped(client: httpx.AsyncClient, job: dict[str, object], stop: asyncio.Event) -> int:

@@ -1,5 +1,6 @@
 """The whole way with the shipped checkpoint: what was reported moves what is predicted."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ async def test_three_outcomes_move_the_median_towards_them(tmp_path: Path, took:
         assert after["workflow"]["direct"]["source"] == "model"
         # By more than half of the way, as ratios go; the jobs, of which nothing was reported, stay as they were.
         assert abs(_ratio(median(after), took)) < abs(_ratio(median(before), took)) / 2
-        told = [[one[name] for one in answer["predictions"]] for answer in (before, after) for name in ("runtime_seconds",)]
-        assert told[0] == told[1]
+        of_jobs = [[job["runtime_seconds"] for job in answer["predictions"]] for answer in (before, after)]
+        assert of_jobs[0] == of_jobs[1]
         # The same as for a client that sends what the service has kept.
         entry = {"age_seconds": 0, "same_config": True}
         sent = [{**entry, "runtime_seconds": took * factor} for factor in (1.05, 1.0, 0.95)]
@@ -51,6 +52,4 @@ async def test_three_outcomes_move_the_median_towards_them(tmp_path: Path, took:
 
 
 def _ratio(value: float, truth: float) -> float:
-    import math
-
     return math.log(value / truth)

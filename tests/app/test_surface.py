@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,6 +25,7 @@ async def test_the_openapi_document_has_these_routes(client: httpx.AsyncClient) 
     assert routes == {
         ("post", "/predict"),
         ("post", "/predict/batch"),
+        ("post", "/outcomes"),
         ("get", "/models"),
         ("get", "/health/live"),
         ("get", "/health/ready"),
@@ -36,6 +38,19 @@ async def test_the_openapi_document_has_these_routes(client: httpx.AsyncClient) 
         assert reference in schemas
     documented = {int(status) for status in document["paths"]["/predict"]["post"]["responses"]}
     assert documented == {200} | {entry.status for entry in ERROR_TABLE} - {404, 405}
+    assert "outcomes" not in json.dumps(document["paths"]["/predict"])
+    reported = document["paths"]["/outcomes"]["post"]["responses"]
+    assert {int(status) for status in reported} == {200, 400, 401, 404, 408, 413, 415, 429, 431, 500, 503}
+    assert "outcomes_disabled" in reported["404"]["description"]
+    assert "outcomes_unavailable" in reported["503"]["description"]
+
+
+async def test_with_a_store_there_is_one_series_more(make_app: MakeApp, tmp_path: Path) -> None:
+    async with running(make_app(database_url=f"sqlite:///{tmp_path}/outcomes.db")) as client:
+        await client.post("/predict", json=ask())
+        scraped = (await client.get("/metrics")).text
+    assert labels_of(scraped) == SERIES | {"jobcast_database_up": set()}
+    assert 'stage="history"' in scraped
 
 
 async def test_the_metric_series_are_these(client: httpx.AsyncClient) -> None:
