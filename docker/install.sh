@@ -33,8 +33,8 @@ gpu)
 esac
 
 if [ "$flavour" = cpu ]; then
-    # Headers, static libraries and tools to build against torch, and its test programs; it starts with one program alone.
-    rm -rf "$packages"/torch/include "$packages"/torch/share "$packages"/torch/test
+    # Headers, static libraries and tools to build against torch and others, and its test programs; it starts with one program alone.
+    rm -rf "$packages"/torch/include "$packages"/torch/share "$packages"/torch/test "$target"/include
     find "$packages"/torch/bin -mindepth 1 ! -name torch_shm_manager -delete
     find "$packages" -type f \( -name '*.a' -o -name '*.h' -o -name '*.hpp' \) -delete
 fi
