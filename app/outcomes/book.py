@@ -5,6 +5,7 @@ import contextlib
 import random
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import structlog
@@ -17,8 +18,8 @@ from app.outcomes.identity import Digests
 from app.outcomes.reports import Reports
 from app.outcomes.store import PRUNED_AT_A_TIME, OutcomeStore, quantiles_text
 from app.outcomes.urls import parsed_url
-from app.outcomes.writer import PredictionWriter
-from app.units import Units
+from app.outcomes.writer import Answered, PredictionWriter, Row
+from app.unit import Unit, Units
 
 log = structlog.get_logger()
 
@@ -74,26 +75,13 @@ class Outcomes:
         """Put an answer of api.md into the writer's queue."""
         request, made_at = self._digests.request(client, request_id), time.time()
         told = [answer["workflow"]["direct"]] if units.workflow else []
-        rows: list[dict[str, object]] = []
-        for unit, prediction in zip(units.all, [*told, *answer["predictions"]], strict=True):
-            assert unit.identity is not None
-            if prediction["source"] == "fallback":
-                continue
-            shown, *written = unit.identity.names
-            rows.append(
-                {
-                    "request": request,
-                    "made_at": made_at,
-                    "kind": unit.kind,
-                    "scope": unit.scope,
-                    "name": shown,
-                    "written_name": written[0] if written else None,
-                    "series": unit.identity.series,
-                    "config": unit.identity.text,
-                    "quantiles": quantiles_text(_at_default_quantiles(prediction)),
-                }
-            )
-        self._writer.remember(rows)
+        told += answer["predictions"]
+        remembered = [
+            (unit, one) for unit, one in zip(units.all, told, strict=True) if one["source"] != "fallback"
+        ]
+        if remembered:
+            rows = partial(_rows, request, made_at, remembered)
+            self._writer.remember(Answered(request, len(remembered), rows))
 
     async def _prune_now_and_then(self) -> None:
         await asyncio.sleep(random.uniform(0, 60))
@@ -117,6 +105,28 @@ class Outcomes:
                 await asyncio.sleep(_BREATH_SECONDS)
             if deleted:
                 log.info("database_pruned", table=table, rows=deleted)
+
+
+def _rows(request: bytes, made_at: float, told: Sequence[tuple[Unit, Mapping[str, Any]]]) -> list[Row]:
+    """Columns of `schema.predictions`, a row per unit and what the client was told of it."""
+    rows: list[Row] = []
+    for unit, prediction in told:
+        assert unit.identity is not None
+        shown, *written = unit.identity.names
+        rows.append(
+            {
+                "request": request,
+                "made_at": made_at,
+                "kind": unit.kind,
+                "scope": unit.scope,
+                "name": shown,
+                "written_name": written[0] if written else None,
+                "series": unit.identity.series,
+                "config": unit.identity.text,
+                "quantiles": quantiles_text(_at_default_quantiles(prediction)),
+            }
+        )
+    return rows
 
 
 def _at_default_quantiles(prediction: Mapping[str, Any]) -> dict[str, Sequence[float]]:

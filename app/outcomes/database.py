@@ -7,7 +7,7 @@ by itself, beside the path of any request, and its connections are not used agai
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import URL, text
@@ -49,7 +49,7 @@ class Database:
         self._engine = engine_of(url, connections=connections)
         self.sqlite = self._engine.dialect.name == "sqlite"
         self._breaker = Breaker(self._prepare, changed, what="database")
-        self._tasks: set[asyncio.Future[object]] = set()
+        self._tasks: set[asyncio.Future[Any]] = set()
         self._prepared = False
         self._ready = min(connections, _READY)
 
@@ -145,7 +145,7 @@ class Database:
         self._tasks.add(replacing)
         replacing.add_done_callback(self._ended)
 
-    def _ended(self, task: asyncio.Future[object]) -> None:
+    def _ended(self, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # retrieved, so that asyncio does not complain of what nobody waits for any more

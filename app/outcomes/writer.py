@@ -6,8 +6,8 @@ What finds no room is counted and forgotten. While the database is away the queu
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from app.metrics import Metrics
@@ -17,7 +17,7 @@ from app.outcomes.store import OutcomeStore
 Row: TypeAlias = Mapping[str, Any]
 
 #: Units that may wait.
-_ROOM = 20_000
+_ROOM = 10_000
 _AT_A_TIME = 500
 #: So long a write waits for company.
 _GATHER_SECONDS = 0.05
@@ -25,12 +25,21 @@ _GATHER_SECONDS = 0.05
 _PAUSE_SECONDS = 0.5
 
 
+@dataclass(frozen=True)
+class Answered:
+    """An answer of `size` units to a request (its digest); `rows` are made when their time comes."""
+
+    request: bytes
+    size: int
+    rows: Callable[[], list[Row]]
+
+
 class PredictionWriter:
     """One per process and event loop."""
 
     def __init__(self, store: OutcomeStore, metrics: Metrics, *, room: int = _ROOM) -> None:
         self._store, self._metrics, self._room = store, metrics, room
-        self._queue: deque[Row] = deque()
+        self._queue: deque[Answered] = deque()
         #: Units that were ever put into the queue, and those that have left it.
         self._put = self._written = 0
         self._wanted, self._hurry, self._moved = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -40,18 +49,18 @@ class PredictionWriter:
         """Begin to write."""
         self._task = asyncio.create_task(self._write())
 
-    def remember(self, rows: Sequence[Row]) -> None:
-        """Put the units of one answer into the queue: all of them or none."""
-        if len(self._queue) + len(rows) > self._room:
-            self._metrics.outcomes.unrecorded(len(rows))
+    def remember(self, answer: Answered) -> None:
+        """Put an answer into the queue: all of it or nothing."""
+        if self._put - self._written + answer.size > self._room:
+            self._metrics.outcomes.unrecorded(answer.size)
             return
-        self._queue.extend(rows)
-        self._put += len(rows)
+        self._queue.append(answer)
+        self._put += answer.size
         self._wanted.set()
 
     def holds(self, requests: Collection[bytes]) -> bool:
         """Whether answers to one of these requests are not written yet."""
-        return any(row["request"] in requests for row in self._queue)
+        return any(answer.request in requests for answer in self._queue)
 
     async def flush(self, seconds: float) -> None:
         """Wait, for at most so long, until all that is in the queue now has been written."""
@@ -69,8 +78,8 @@ class PredictionWriter:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        if self._queue:
-            self._metrics.outcomes.unrecorded(len(self._queue))
+        if left := self._put - self._written:
+            self._metrics.outcomes.unrecorded(left)
 
     async def _write(self) -> None:
         while True:
@@ -78,16 +87,32 @@ class PredictionWriter:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_GATHER_SECONDS):
                     await self._hurry.wait()
-            rows = list(islice(self._queue, _AT_A_TIME))
-            try:
-                await self._store.remember(rows)
-            except DatabaseDown:
-                await asyncio.sleep(_PAUSE_SECONDS)
-                continue
-            for _ in rows:
+            taken = self._next()
+            # A workflow of 2,000 jobs takes tens of milliseconds, for which nobody else should wait.
+            rows = await asyncio.to_thread(
+                lambda answers: [row for one in answers for row in one.rows()], taken
+            )
+            while True:
+                try:
+                    await self._store.remember(rows)
+                    break
+                except DatabaseDown:
+                    await asyncio.sleep(_PAUSE_SECONDS)
+            for answer in taken:
                 self._queue.popleft()
-            self._written += len(rows)
+                self._written += answer.size
             self._moved.set()
             if not self._queue:
                 self._wanted.clear()
                 self._hurry.clear()
+
+    def _next(self) -> list[Answered]:
+        """The oldest answers that make up a batch, one at least."""
+        taken: list[Answered] = []
+        size = 0
+        for answer in self._queue:
+            if taken and size + answer.size > _AT_A_TIME:
+                break
+            taken.append(answer)
+            size += answer.size
+        return taken

@@ -20,7 +20,7 @@ from app.outcomes.history import settled_age
 from app.outcomes.identity import Digests
 from app.outcomes.store import OutcomeStore
 from app.outcomes.urls import parsed_url
-from app.outcomes.writer import PredictionWriter
+from app.outcomes.writer import Answered, PredictionWriter
 from app.settings import Settings
 from app.startup import ConfigurationError, check_database
 from model.jobs import read
@@ -250,11 +250,11 @@ def test_options_of_a_server_are_passed_on() -> None:
         parsed_url("postgres://user@host/jobs")
 
 
-def row(number: int) -> dict[str, object]:
+def answered(number: int, size: int) -> Answered:
     digest = number.to_bytes(16)
     names = ("request", "name", "series", "config")
     plain = {"made_at": 1.0, "kind": "text", "scope": "job", "written_name": None, "quantiles": "{}"}
-    return {**dict.fromkeys(names, digest), **plain}
+    return Answered(digest, size, lambda: [{**dict.fromkeys(names, digest), **plain}] * size)
 
 
 async def test_what_has_no_room_is_counted_and_nobody_waits(tmp_path: Path) -> None:
@@ -266,15 +266,16 @@ async def test_what_has_no_room_is_counted_and_nobody_waits(tmp_path: Path) -> N
         return metrics.registry.get_sample_value("jobcast_predictions_unrecorded_total")
 
     await database.start()
-    writer.remember([row(1), row(2), row(3)])
-    writer.remember([row(4), row(5), row(6)])  # all of an answer or nothing of it
+    first, second, third = answered(1, 3), answered(2, 3), answered(3, 2)
+    writer.remember(first)
+    writer.remember(second)  # all of an answer or nothing of it
     assert unrecorded() == 3
-    writer.remember([row(7), row(8)])
-    assert writer.holds({row(7)["request"]}) and not writer.holds({row(4)["request"]})  # type: ignore[arg-type]
+    writer.remember(third)
+    assert writer.holds({third.request}) and not writer.holds({second.request})
     writer.start()
     await writer.flush(10)
-    assert not writer.holds({row(7)["request"]})  # type: ignore[arg-type]
-    writer.remember([row(9)])
+    assert not writer.holds({third.request})
+    writer.remember(answered(4, 1))
     await writer.close(10)
     assert sqlite_database(tmp_path).rows("SELECT count(*) FROM jobcast_predictions") == [(6,)]
     assert unrecorded() == 3
@@ -285,7 +286,7 @@ async def test_what_cannot_be_written_at_the_end_is_counted(tmp_path: Path) -> N
     database = Database(parsed_url(sqlite_database(tmp_path).url), lambda _: None, connections=1)
     metrics = Metrics()
     writer = PredictionWriter(OutcomeStore(database), metrics)
-    writer.remember([row(1), row(2)])
+    writer.remember(answered(1, 2))
     await writer.close(0)
     assert metrics.registry.get_sample_value("jobcast_predictions_unrecorded_total") == 2
     await database.close()
