@@ -33,7 +33,8 @@ gpu)
 esac
 
 if [ "$flavour" = cpu ]; then
-    # Headers, static libraries and tools to build against torch and others, and its test programs; it starts with one program alone.
+    # Headers, static libraries and tools to build against torch, and its test programs; it starts with one program alone.
+    # Other packages have headers beside site-packages.
     rm -rf "$packages"/torch/include "$packages"/torch/share "$packages"/torch/test "$target"/include
     find "$packages"/torch/bin -mindepth 1 ! -name torch_shm_manager -delete
     find "$packages" -type f \( -name '*.a' -o -name '*.h' -o -name '*.hpp' \) -delete
