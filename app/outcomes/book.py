@@ -50,7 +50,15 @@ class Outcomes:
         self._writer = PredictionWriter(self._store, metrics)
         self._digests, self._days = digests, days
         self.histories = Histories(self._store, metrics, timeout_seconds=timeout_seconds)
-        self.reports = Reports(self._database, self._store, self._writer, digests, metrics, days=days)
+        self.reports = Reports(
+            self._database,
+            self._store,
+            self._writer,
+            digests,
+            metrics,
+            days=days,
+            forget=self.histories.forget,
+        )
         self._pruning: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

@@ -1,13 +1,16 @@
 """Past runs for predictions: one query for all that ask at a time, within a time, or none at all.
 
 While a query or two are on their way, whoever asks waits for the next one and shares it: a batch of requests needs no
-more connections than a single one.
+more connections than a single one. What was found is remembered for a second, in which many ask for the same jobs: a
+look-up costs as much as the rest of an answer from the cache.
 """
 
 import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from cachetools import TTLCache
 
 from app.metrics import Metrics
 from app.outcomes.database import DatabaseDown
@@ -18,6 +21,8 @@ from model.jobs.job import Outcome
 _AT_A_TIME = 2
 #: Series of one query; a request with more of them has its own.
 _MOST_SERIES = 2048
+#: How long what another process is told of may go unseen here, and of how many series that is remembered.
+_RECENT_SECONDS, _RECENT_SERIES = 1.0, 20_000
 _HOUR, _DAY = 3600.0, 86400.0
 
 _Runs = Mapping[bytes, Sequence[PastRow]]
@@ -40,6 +45,15 @@ class Histories:
         self._asked: set[asyncio.Future[_Runs | None]] = set()
         self._queries: set[asyncio.Task[None]] = set()
         self._scheduled = False
+        self._recent: TTLCache[bytes, Sequence[PastRow]] = TTLCache(_RECENT_SERIES, _RECENT_SECONDS)
+        #: Counts outcomes: what was asked for before one may lack it.
+        self._told = 0
+
+    def forget(self, series: Iterable[bytes]) -> None:
+        """Look these up anew: this process was told of outcomes."""
+        self._told += 1
+        for one in series:
+            self._recent.pop(one, None)
 
     async def of(self, units: Sequence[Identity]) -> list[tuple[Outcome, ...]] | None:
         """The past runs of each unit, newest first; None where they could not be looked up."""
@@ -53,6 +67,15 @@ class Histories:
         return [_outcomes(runs.get(unit.series, ()), unit.text, now) for unit in units]
 
     async def _runs(self, series: frozenset[bytes]) -> _Runs | None:
+        recent = {one: runs for one in series if (runs := self._recent.get(one)) is not None}
+        if len(recent) < len(series):
+            found = await self._asked_for(series - recent.keys())
+            if found is None:
+                return None
+            recent |= found
+        return {one: runs for one, runs in recent.items() if runs}
+
+    async def _asked_for(self, series: frozenset[bytes]) -> _Runs | None:
         asked: asyncio.Future[_Runs | None] = asyncio.get_running_loop().create_future()
         self._asked.add(asked)
         self._waiting.append((series, asked))
@@ -93,6 +116,7 @@ class Histories:
     async def _query(
         self, series: set[bytes], taken: Iterable[tuple[frozenset[bytes], asyncio.Future[_Runs | None]]]
     ) -> None:
+        told = self._told
         try:
             found = await self._store.newest(series, self._timeout_seconds)
         except DatabaseDown:
@@ -100,6 +124,8 @@ class Histories:
                 if not asked.done():
                     asked.set_result(None)
             return
+        if told == self._told:
+            self._recent.update({one: found.get(one, ()) for one in series})
         for wanted, asked in taken:
             if not asked.done():
                 asked.set_result({one: found[one] for one in wanted if one in found})

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 import structlog
 
@@ -40,8 +40,11 @@ class Reports:
         metrics: Metrics,
         *,
         days: int,
+        forget: Callable[[Iterable[bytes]], None],
         now: Callable[[], float] = time.time,
     ) -> None:
+        """forget: is told of which series there is something new."""
+        self._forget = forget
         self._database, self._store, self._writer = database, store, writer
         self._digests, self._metrics = digests, metrics
         self._days, self._now = days, now
@@ -61,7 +64,10 @@ class Reports:
                 *(self._made(report, client, predicted, read) for report in reports), return_exceptions=True
             )
             rows = {row.identity: row for row in reversed(made) if isinstance(row, OutcomeRow)}
-            added, compared = await self._store.add(rows.values()) if rows else (set(), [])
+            try:
+                added, compared = await self._store.add(rows.values()) if rows else (set(), [])
+            finally:
+                self._forget({row.series for row in rows.values()})
         except DatabaseDown:
             raise _unavailable() from None
         return self._counted(made, added, compared)

@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from cachetools import TTLCache
 
 from tests.app.fakes import MakeApp, TinyCheckpoint, WatchedEngine, ask, running
 from tests.app.outcomes import TestDatabase, counted, database, past_runs, postgres, predict, report
@@ -283,6 +284,37 @@ async def test_a_batch_is_one_query_or_two(make_app: MakeApp, database: TestData
         assert [past_runs(answer) for answer in answers] == [[1]] * 64
         assert sum(asked) == 64 and len(asked) == 1  # all of them are known to the memo: they ask at once
         assert await counted(client, "jobcast_history_total", result="found") == 64
+
+
+async def test_a_look_up_is_remembered_until_there_is_something_new(
+    make_app: MakeApp, database: TestDatabase
+) -> None:
+    app = make_app(**database.settings())
+    asked: list[set[bytes]] = []
+    async with running(app) as client:
+        histories, store = app.state.service._outcomes.histories, app.state.service._outcomes._store
+        newest, told = store.newest, asyncio.Event()
+
+        async def watched(series: set[bytes], seconds: float) -> Any:
+            asked.append(series)
+            found = await newest(series, seconds)
+            if told.is_set():  # an outcome comes while the answer is on its way
+                told.clear()
+                assert await report(client, {**ask(), "cpu_cores": 1}) == ["accepted"]
+            return found
+
+        store.newest = watched
+        histories._recent = TTLCache(100, 3600)
+        for _ in range(3):
+            assert past_runs(await predict(client, ask())) == [0]
+        assert len(asked) == 1
+        assert await report(client, {**ask(), "runtime_seconds": 5}) == ["accepted"]
+        told.set()
+        assert past_runs(await predict(client, ask())) == [1]
+        for _ in range(3):
+            assert past_runs(await predict(client, ask())) == [2]
+        assert len(asked) == 3
+        assert await counted(client, "jobcast_history_total") == 7
 
 
 async def test_a_body_is_read_once_and_again_only_for_new_runs(
