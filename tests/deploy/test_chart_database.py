@@ -72,7 +72,12 @@ def test_the_charts_database_has_connections_for_all_pods(settings_of: Any) -> N
 def test_the_charts_database_lets_the_service_in_and_no_superuser() -> None:
     """The rendered files and arguments in a real PostgreSQL, made as the image makes it."""
     with _database_of_the_chart() as (port, logs):
-        service: dict[str, Any] = {"host": "127.0.0.1", "port": port, "dbname": "jobcast", "connect_timeout": 5}
+        service: dict[str, Any] = {
+            "host": "127.0.0.1",
+            "port": port,
+            "dbname": "jobcast",
+            "connect_timeout": 5,
+        }
         with psycopg.connect(user="jobcast", password=_PASSWORD, **service) as connection:
             told = "SELECT rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user"
             assert connection.execute(told).fetchone() == (False, False, False)
