@@ -34,6 +34,7 @@ fi
 # alone, where that can be had.
 cd /
 chmod a+rx "$directory"
+mkdir --mode=1777 "$directory/outcomes"
 user=
 as_user="setpriv --reuid 10001 --regid 10001 --clear-groups"
 # By way of env, as below: setpriv itself may still open what the user cannot, such as a Python in the home of root.
@@ -41,6 +42,7 @@ if [ "$(id -u)" = 0 ] && $as_user env "$directory/jobcast/bin/python" -c '' 2>/d
     user=$as_user
 fi
 $user env -i PATH="$directory/jobcast/bin" HOME=/tmp PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 \
+    JOBCAST_DATABASE_URL="sqlite:///$directory/outcomes/outcomes.db" \
     "$directory/jobcast/bin/jobcast" serve --port "$port" >"$directory/log" 2>&1 &
 service=$!
 tries=0
@@ -52,6 +54,7 @@ until "$directory/jobcast/bin/python" -c "import urllib.request as r; r.urlopen(
     fi
     sleep 1
 done
+"$directory/jobcast/bin/python" -c "import urllib.request as r; assert b'jobcast_database_up 1.0' in r.urlopen('http://127.0.0.1:$port/metrics').read()"
 kill $service
 # It ends by the signal once it has drained.
 wait $service || [ $? = 143 ]

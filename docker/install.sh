@@ -34,7 +34,8 @@ esac
 
 if [ "$flavour" = cpu ]; then
     # Headers, static libraries and tools to build against torch, and its test programs; it starts with one program alone.
-    rm -rf "$packages"/torch/include "$packages"/torch/share "$packages"/torch/test
+    # Other packages have headers beside site-packages.
+    rm -rf "$packages"/torch/include "$packages"/torch/share "$packages"/torch/test "$target"/include
     find "$packages"/torch/bin -mindepth 1 ! -name torch_shm_manager -delete
     find "$packages" -type f \( -name '*.a' -o -name '*.h' -o -name '*.hpp' \) -delete
 fi
@@ -52,5 +53,6 @@ if [ "$flavour" = cpu ]; then
     unset PYTHONDONTWRITEBYTECODE
     echo 'make test' | "$target/bin/jobcast" predict - --kind text --json >/dev/null
     "$target/bin/python" -c 'import app.main, app.supervisor, app.worker, app.cache.redis_store, model.engines.vllm.server'
+    "$target/bin/python" -c 'import app.outcomes.book, aiosqlite, sqlalchemy.dialects.postgresql.psycopg, psycopg'
     "$target/bin/python" -c 'import opentelemetry.exporter.otlp.proto.http.trace_exporter, redis.asyncio, uvloop, httptools'
 fi

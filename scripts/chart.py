@@ -20,7 +20,8 @@ CHART = Path(__file__).resolve().parents[1] / "helm" / "jobcast"
 #: Settings with values of their own in the chart, or that are secrets: not to be given a second time.
 OWN = {
     *("host", "port", "metrics_host", "metrics_port", "workers", "engine", "engine_threads", "checkpoint"),
-    *("api_keys", "api_keys_file", "allow_anonymous", "redis_url", "cache_secret", "otlp_endpoint", "trace_ratio"),
+    *("api_keys", "api_keys_file", "allow_anonymous", "redis_url", "database_url", "cache_secret"),
+    *("otlp_endpoint", "trace_ratio"),
     *("vllm_urls", "vllm_api_key", "shutdown_grace_seconds", "drain_seconds"),
 }  # fmt: skip
 _BOUNDS = ("type", "enum", "minimum", "maximum", "exclusiveMinimum")

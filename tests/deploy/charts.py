@@ -1,6 +1,8 @@
 """The chart, rendered by a real helm, over a matrix of values."""
 
+import base64
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +18,9 @@ CHART = ROOT / "helm" / "jobcast"
 #: From the package helm-binary, beside the Python that runs the tests; or another one.
 HELM = shutil.which("helm", path=Path(sys.executable).parent) or shutil.which("helm")
 MISSING = "" if HELM else "helm is not installed"
+
+#: What every Secret holds, where its value matters.
+SECRET = base64.b64encode(b"something that nobody guesses").decode()
 
 Manifest = dict[str, Any]
 Values = Mapping[str, Any]
@@ -33,9 +38,24 @@ MATRIX: dict[str, Values] = {
         "redis": {
             "source": "secret",
             "urlSecret": {"name": "redis"},
-            "cacheSecret": {"name": "cache"},
             "port": 26379,
-        }
+        },
+        "cacheSecret": {"name": "cache"},
+    },
+    "database of the chart": {
+        "database": {"source": "chart", "passwordSecret": {"name": "postgres"}},
+        "cacheSecret": {"name": "cache"},
+        "settings": {"DATABASE_CONNECTIONS": 8, "OUTCOME_DAYS": 90},
+    },
+    "database by secret": {
+        "database": {
+            "source": "secret",
+            "urlSecret": {"name": "postgres"},
+            "caSecret": {"name": "authority"},
+            "peers": _PEERS,
+            "port": 6432,
+        },
+        "cacheSecret": {"name": "cache"},
     },
     "vllm in the pods": {
         "engine": {"kind": "vllm"},
@@ -84,6 +104,12 @@ MATRIX: dict[str, Values] = {
             "pullSecrets": ["registry"],
         },
         "redis": {"source": "chart"},
+        "database": {
+            "source": "chart",
+            "passwordSecret": {"name": "postgres"},
+            "storage": {"size": "20Gi", "className": "fast"},
+        },
+        "cacheSecret": {"name": "cache"},
         "nodeSelector": {"pool": "cpu"},
         "tolerations": [{"key": "pool", "operator": "Equal", "value": "cpu", "effect": "NoSchedule"}],
         "affinity": {"podAntiAffinity": {}},
@@ -100,6 +126,8 @@ MATRIX: dict[str, Values] = {
     "without network policies": {
         "engine": {"kind": "vllm-server"},
         "redis": {"source": "chart"},
+        "database": {"source": "chart", "passwordSecret": {"name": "postgres"}},
+        "cacheSecret": {"name": "cache"},
         "networkPolicy": {"enabled": False},
         "listen": "::",
     },
@@ -151,3 +179,24 @@ def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
     for one in manifests:
         if "template" in one.get("spec", {}):
             yield one["metadata"]["name"], one["spec"]["template"]
+
+
+def container(manifests: list[Manifest], pod: str = "jobcast") -> Manifest:
+    """The container of a workload."""
+    (template,) = [template for name, template in pods(manifests) if name == pod]
+    (found,) = template["spec"]["containers"]
+    return found  # type: ignore[no-any-return]
+
+
+def environment(manifests: list[Manifest]) -> dict[str, str]:
+    """Variables of the service's container; all Secrets hold the same word."""
+    found = dict(the(manifests, "ConfigMap")["data"])
+    for variable in container(manifests).get("env", []):
+        value = variable.get("value", SECRET)
+        if variable["name"] == "JOBCAST_REDIS_URL" and "valueFrom" in variable:
+            value = "redis://:password@host:26379/0"
+        if variable["name"] == "JOBCAST_DATABASE_URL" and "valueFrom" in variable:
+            value = "postgresql://user:password@host:6432/outcomes?sslmode=verify-full"
+        # As Kubernetes does: from the variables that stand before it.
+        found[variable["name"]] = re.sub(r"\$\((\w+)\)", lambda name: found[name[1]], value)
+    return found

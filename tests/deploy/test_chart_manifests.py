@@ -54,6 +54,9 @@ def test_every_name_fits_and_every_object_is_in_the_namespace(scenario: str) -> 
     manifests = render(MATRIX[scenario], release="a-release-with-a-name-of-fifty-three-characters-xxxxx")
     for manifest in manifests:
         assert len(manifest["metadata"]["name"]) <= 63
+        if manifest["kind"] == "StatefulSet":
+            # Its pods' label controller-revision-hash is the name, a hyphen and a hash of ten characters.
+            assert len(manifest["metadata"]["name"]) <= 52
         assert manifest["metadata"]["namespace"] == "predictions"
         assert manifest["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
 
@@ -66,15 +69,32 @@ def test_whatever_is_selected_or_mounted_is_there(scenario: str) -> None:
     names = {one["metadata"]["name"] for one in of_kind(manifests, "ConfigMap")}
     for selector in _selectors(manifests):
         assert sum(selector.items() <= one.items() for one in labels) == 1, selector
-    for _, template in pods(manifests):
+    for name, template in pods(manifests):
         spec = template["spec"]
         volumes = {volume["name"]: volume for volume in spec["volumes"]}
+        claims = {claim["metadata"]["name"] for claim in _claims(manifests, name)}
+        mounted: set[str] = set()
         for container in [*spec.get("initContainers", []), *spec["containers"]]:
-            assert {mount["name"] for mount in container["volumeMounts"]} <= volumes.keys()
+            mounted |= {mount["name"] for mount in container["volumeMounts"]}
             for source in container.get("envFrom", []):
                 assert source["configMapRef"]["name"] in names
+        assert mounted == volumes.keys() | claims
         for volume in volumes.values():
             assert volume.get("configMap", {}).get("name", "jobcast") in names
+
+
+def _claims(manifests: list[Manifest], workload: str) -> list[Manifest]:
+    """The claims that a StatefulSet makes for its pods."""
+    of_sets = {one["metadata"]["name"]: one["spec"] for one in of_kind(manifests, "StatefulSet")}
+    return of_sets.get(workload, {}).get("volumeClaimTemplates", [])  # type: ignore[no-any-return]
+
+
+def test_what_a_stateful_set_cannot_change_has_no_version_in_it() -> None:
+    """Or the next version of the chart would be refused."""
+    manifests = render(MATRIX["database of the chart"])
+    (claim,) = _claims(manifests, "jobcast-postgres")
+    postgres = the(manifests, "StatefulSet", "jobcast-postgres")
+    assert claim["metadata"]["labels"] == postgres["spec"]["selector"]["matchLabels"]
 
 
 def _selectors(manifests: list[Manifest]) -> list[dict[str, str]]:

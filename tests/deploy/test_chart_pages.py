@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from scripts.chart import readme, settings_schema
-from tests.deploy.charts import CHART, HELM, MATRIX, MISSING, ROOT, Values, helm, of_kind, render, the
+from tests.deploy.charts import CHART, HELM, MATRIX, MISSING, ROOT, Values, helm, of_kind, pods, render, the
 from tests.deploy.kubernetes import validate
 
 needs_helm = pytest.mark.skipif(bool(MISSING), reason=MISSING)
@@ -89,6 +89,32 @@ def test_the_notes_show_a_request_that_fits(tmp_path: Path, anonymous: bool) -> 
     assert command.count("\n") == (1 if anonymous else 2)
     assert notes.rstrip().endswith(command)
     assert subprocess.run(["bash", "-n", "-c", command], check=False).returncode == 0
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("scenario", "secrets"),
+    [
+        ("defaults", {"jobcast-keys"}),
+        ("database by secret", {"jobcast-keys", "cache"}),
+        ("database of the chart", {"jobcast-keys", "cache", "postgres"}),
+    ],
+)
+def test_the_notes_make_the_secrets_that_pods_wait_for(
+    tmp_path: Path, scenario: str, secrets: set[str]
+) -> None:
+    notes = _notes(tmp_path, MATRIX[scenario])
+    made = re.findall(
+        r"^  kubectl --namespace n create secret generic (\S+) --from-(?:file|literal)=(\S+?)=", notes, re.M
+    )
+    assert {name for name, _ in made} == secrets
+    referred = {
+        (reference["name"], reference["key"])
+        for _, template in pods(render(MATRIX[scenario]))
+        for variable in template["spec"]["containers"][0].get("env", [])
+        if (reference := variable.get("valueFrom", {}).get("secretKeyRef"))
+    }
+    assert {pair for pair in made if pair[0] != "jobcast-keys"} <= referred
 
 
 def _notes(directory: Path, values: Values) -> str:

@@ -1,6 +1,5 @@
 """The rendered pods against the service that runs in them: its settings, its probes, its stop, its Redis."""
 
-import base64
 import os
 import subprocess
 from pathlib import Path
@@ -11,48 +10,13 @@ from redis import Redis
 from redis.exceptions import AuthenticationError
 
 from app.auth.gate import OPEN
-from app.settings import Settings
-from app.startup import check_exposure, load_settings
 from app.supervisor import _STOP_SECONDS
 from loadtest import redis_server
 from loadtest.redis_server import RedisServer
-from tests.deploy.charts import MATRIX, MISSING, Manifest, pods, render, the
+from tests.deploy.charts import MATRIX, MISSING, SECRET, container, pods, render, the
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 needs_redis = pytest.mark.skipif(bool(redis_server.MISSING), reason=redis_server.MISSING)
-
-SECRET = base64.b64encode(b"something that nobody guesses").decode()
-
-
-def container(manifests: list[Manifest], pod: str = "jobcast") -> dict[str, Any]:
-    (template,) = [template for name, template in pods(manifests) if name == pod]
-    (found,) = template["spec"]["containers"]
-    return found  # type: ignore[no-any-return]
-
-
-def environment(manifests: list[Manifest]) -> dict[str, str]:
-    """Of the service's container; secrets are the same word."""
-    found = dict(the(manifests, "ConfigMap")["data"])
-    for variable in container(manifests).get("env", []):
-        value = variable.get("value", SECRET)
-        if variable["name"] == "JOBCAST_REDIS_URL" and "valueFrom" in variable:
-            value = "redis://:password@host:26379/0"
-        found[variable["name"]] = value.replace("$(REDIS_PASSWORD)", found.get("REDIS_PASSWORD", ""))
-    return found
-
-
-@pytest.fixture
-def settings_of(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def read(values: Any) -> Settings:
-        for name in [name for name in os.environ if name.startswith("JOBCAST_")]:
-            monkeypatch.delenv(name)
-        for name, value in environment(render(values)).items():
-            monkeypatch.setenv(name, value)
-        settings = load_settings()
-        check_exposure(settings)
-        return settings
-
-    return read
 
 
 @pytest.mark.parametrize("scenario", MATRIX)
@@ -134,6 +98,8 @@ def test_a_pod_is_not_killed_before_it_has_drained(shutdown: dict[str, int], set
         ("defaults", {53}),
         ("redis of the chart", {53, 6379}),
         ("redis by secret", {53, 26379}),
+        ("database of the chart", {53, 5432}),
+        ("database by secret", {53, 6432}),
         ("front ends and vllm servers", {53, 8001}),
         ("front ends and servers elsewhere", {53, 8001, 443}),
         ("checkpoint from a bucket", {53, 8001, 9000}),
@@ -146,9 +112,9 @@ def test_pods_reach_what_they_need_and_nothing_else(scenario: str, ports: set[in
 
 
 def test_servers_answer_only_those_who_need_them() -> None:
-    values = {**MATRIX["front ends and vllm servers"], "redis": {"source": "chart"}}
+    values = {**MATRIX["front ends and vllm servers"], **MATRIX["placed"]}
     manifests = render(values)
-    for name in ("jobcast-vllm", "jobcast-redis"):
+    for name in ("jobcast-vllm", "jobcast-redis", "jobcast-postgres"):
         (rule,) = the(manifests, "NetworkPolicy", name)["spec"]["ingress"]
         (peer,) = rule["from"]
         labels = peer["podSelector"]["matchLabels"]
@@ -156,7 +122,8 @@ def test_servers_answer_only_those_who_need_them() -> None:
             one for one, pod in pods(manifests) if labels.items() <= pod["metadata"]["labels"].items()
         ]
         assert selected == ["jobcast"]
-    assert "egress" not in the(manifests, "NetworkPolicy", "jobcast-redis")["spec"]
+    for name in ("jobcast-redis", "jobcast-postgres"):
+        assert "egress" not in the(manifests, "NetworkPolicy", name)["spec"]
 
 
 @pytest.mark.parametrize("values", [{"settings": {"LOG_LEVEL": "debug"}}, {"engine": {"threads": 4}}])

@@ -22,11 +22,20 @@ SHOWN_IN = {
     "redis.urlSecret": "redis by secret",
     "redis.peers": "redis by URL",
     "redis.port": "redis by URL",
-    "redis.cacheSecret.key": "redis by secret",
     "redis.image": "redis of the chart",
     "redis.passwordSecret": "redis with a password",
     "redis.maxMemory": "redis of the chart",
     "redis.resources": "redis of the chart",
+    "database.urlSecret": "database by secret",
+    "database.caSecret": "database by secret",
+    "database.peers": "database by secret",
+    "database.port": "database by secret",
+    "database.image": "database of the chart",
+    "database.passwordSecret": "database of the chart",
+    "database.storage": "database of the chart",
+    "database.maxConnections": "database of the chart",
+    "database.resources": "database of the chart",
+    "cacheSecret.key": "database of the chart",
     "vllm": "front ends and vllm servers",
     "vllm.urls": "front ends and servers elsewhere",
     "vllm.peers": "front ends and servers elsewhere",
@@ -51,6 +60,7 @@ OTHERS: dict[str, Any] = {
     "redis.source": "chart",
     "redis.url": "redis://other:6379/0",
     "redis.maxMemory": "1gb",
+    "database.source": "chart",
     "vllm.source": "urls",
     "vllm.urls": ["http://other:8001"],
     "vllm.args": ["--other"],
@@ -66,9 +76,15 @@ OTHERS: dict[str, Any] = {
 #: What has to be said beside it.
 BESIDE: dict[str, dict[str, Any]] = {
     "checkpoint.source": {"checkpoint.oci.repository": "other", "checkpoint.oci.tag": "v1"},
+    "database.source": {"database.passwordSecret.name": "other", "cacheSecret.name": "other"},
     "vllm.source": {"vllm.urls": ["http://other:8001"]},
     "serviceAccount.create": {"serviceAccount.name": "other"},
 }
+
+
+#: Of PostgreSQL, what has to be said at least.
+DATABASE = {"source": "chart", "passwordSecret": {"name": "postgres"}}
+CACHE_SECRET = {"cacheSecret": {"name": "cache"}}
 
 
 @pytest.mark.parametrize("path", [path for path, _, _ in documented_values()])
@@ -106,6 +122,20 @@ def test_every_value_has_a_comment() -> None:
         ({"redis": {"source": "url", "url": "redis://:password@host"}}, "redis.url"),
         ({"redis": {"source": "secret"}}, "redis.urlSecret.name"),
         ({"redis": {"source": "chart", "image": {"tag": "latest"}}}, "redis.image.tag"),
+        ({"redis": {"cacheSecret": {"name": "cache"}}}, "cacheSecret"),
+        ({"settings": {"DATABASE_URL": "postgresql://other/jobcast"}}, "DATABASE_URL"),
+        ({"database": {"url": "postgresql://other/jobcast"}}, "url"),
+        ({"database": {"source": "sqlite"}}, "database.source"),
+        ({"database": {"source": "secret"}, **CACHE_SECRET}, "database.urlSecret.name"),
+        ({"database": {"source": "chart"}, **CACHE_SECRET}, "database.passwordSecret.name"),
+        ({"database": DATABASE}, "cacheSecret.name: database.source needs it"),
+        ({"database": {**DATABASE, "image": {"tag": "latest"}}, **CACHE_SECRET}, "database.image.tag"),
+        ({"database": {**DATABASE, "storage": {"size": "8 GB"}}, **CACHE_SECRET}, "database.storage.size"),
+        ({"database": DATABASE, **CACHE_SECRET, "replicas": 20}, "database.maxConnections"),
+        (
+            {"database": DATABASE, **CACHE_SECRET, "autoscaling": {"kind": "hpa", "maxReplicas": 20}},
+            "database.maxConnections",
+        ),
         ({"engine": {"kind": "vllm-server"}, "vllm": {"source": "urls"}}, "vllm.urls"),
         ({"checkpoint": {"source": "pvc"}}, "checkpoint.pvc.claim"),
         ({"checkpoint": {"source": "oci"}}, "checkpoint.oci.repository"),

@@ -14,6 +14,7 @@ from loadtest import prometheus_server, redis_server
 from loadtest.ports import free_port
 from loadtest.prometheus_server import PrometheusServer
 from loadtest.reliability.running import RunningService, running_service
+from model.targets import DEFAULT_TARGETS
 from tests.app.collector import running_collector
 from tests.deploy import charts
 from tests.deploy.charts import CHART, MATRIX, ROOT, render, the
@@ -23,6 +24,7 @@ needs_servers = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 DASHBOARD = json.loads((CHART / "monitoring" / "dashboard.json").read_text())
 #: Grafana's variables, as they stand when everything is chosen.
 VARIABLES = {"$namespace": ".*", "$job": ".*", "$__rate_interval": "15s"}
+TARGETS = [target.name for target in DEFAULT_TARGETS]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
@@ -45,8 +47,9 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def watched() -> Iterator[Watched]:
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """Compose's own Prometheus configuration, every second instead of every fifteen."""
+    database = f"sqlite:///{tmp_path_factory.mktemp('outcomes')}/outcomes.db"
     metrics_port = free_port()
     configuration = (ROOT / "docker" / "prometheus" / "prometheus.yml").read_text()
     for given, chosen in {
@@ -57,7 +60,8 @@ def watched() -> Iterator[Watched]:
         assert given in configuration
         configuration = configuration.replace(given, chosen)
     with redis_server.redis_server() as redis, running_collector() as collector:
-        settings = {"redis_url": redis.url, "metrics_port": metrics_port, "otlp_endpoint": collector.url}
+        settings = {"redis_url": redis.url, "database_url": database, "database_timeout_ms": 2000}
+        settings |= {"metrics_port": metrics_port, "otlp_endpoint": collector.url}
         with (
             running_service({"engine": "fake", **settings}) as service,
             prometheus_server.prometheus_server(configuration) as prometheus,
@@ -66,7 +70,10 @@ def watched() -> Iterator[Watched]:
 
 
 def ask(service: RunningService, place: int) -> int:
-    """Every other question is a new one, so that both the cache and the engine have something to do."""
+    """Every other question is a new one, so that both the cache and the engine have something to do.
+
+    What the job took is what was predicted for it.
+    """
     headers = {"Content-Type": "text/plain", "traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
     answer = httpx.post(
         f"{service.url}/predict?kind=text",
@@ -74,6 +81,15 @@ def ask(service: RunningService, place: int) -> int:
         headers=headers,
         timeout=20,
     )
+    told = answer.json()
+    outcome = {target: told["predictions"][0][target]["0.5"] for target in TARGETS}
+    taken = httpx.post(
+        f"{service.url}/outcomes",
+        json={"outcomes": [{"request_id": told["request_id"], **outcome}]},
+        timeout=20,
+    )
+    # A machine that is busy enough makes the database late; the next question's outcome finds it again.
+    assert taken.status_code == 503 or taken.json() == {"outcomes": [{"status": "accepted"}]}
     return answer.status_code
 
 

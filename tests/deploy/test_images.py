@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -63,8 +64,10 @@ def test_every_base_is_pinned_by_a_build_argument() -> None:
 def test_the_images_run_as_a_user_with_a_number_and_without_rights() -> None:
     users = [line for line in instructions() if line.startswith("USER")]
     assert users[-1] == "USER 10001:10001"
-    (security,) = re.findall(r"runAsUser: (\d+)", (CHART / "templates" / "_pods.tpl").read_text())
-    assert security == "10001"
+    pods = re.findall(
+        r'"jobcast.pod" \(list . (\d+)\)', (CHART / "templates" / "deployment.yaml").read_text()
+    )
+    assert pods == ["10001"]
     # The last stage is the default, and starts from the one that says so.
     assert instructions()[-2:] == [
         "FROM runtime AS service",
@@ -125,9 +128,30 @@ def test_compose_locks_its_services_down(name: str) -> None:
             assert options == ["ro"]
 
 
-def test_compose_and_chart_use_the_same_redis() -> None:
-    image = yaml.safe_load((CHART / "values.yaml").read_text())["redis"]["image"]
-    assert SERVICES["redis"]["image"] == f"{image['repository']}:{image['tag']}@{image['digest']}"
+@pytest.mark.parametrize(("service", "value"), [("redis", "redis"), ("postgres", "database")])
+def test_compose_and_chart_use_the_same_images(service: str, value: str) -> None:
+    image = yaml.safe_load((CHART / "values.yaml").read_text())[value]["image"]
+    assert SERVICES[service]["image"] == f"{image['repository']}:{image['tag']}@{image['digest']}"
+
+
+def test_composes_stores_are_reached_by_the_service_alone() -> None:
+    """They have no passwords."""
+    assert COMPOSE["networks"]["stores"]["internal"] is True
+    inside = {name for name, service in SERVICES.items() if "stores" in service.get("networks", [])}
+    assert inside == {"jobcast", "redis", "postgres"}
+    for name in ("redis", "postgres"):
+        assert SERVICES[name]["networks"] == ["stores"]
+        assert "ports" not in SERVICES[name]
+        assert SERVICES["jobcast"]["depends_on"][name] == {"condition": "service_healthy"}
+
+
+def test_outcomes_outlive_composes_database() -> None:
+    (volume,) = SERVICES["postgres"]["volumes"]
+    assert volume.partition(":")[0] in COMPOSE["volumes"]
+    url = urlsplit(SERVICES["jobcast"]["environment"]["JOBCAST_DATABASE_URL"])
+    # The image calls the database as its user, where nothing else is said.
+    told = SERVICES["postgres"]["environment"]["POSTGRES_USER"]
+    assert (url.hostname, url.username, url.path) == ("postgres", told, f"/{told}")
 
 
 def test_the_service_accepts_what_compose_and_the_image_set(monkeypatch: pytest.MonkeyPatch) -> None:

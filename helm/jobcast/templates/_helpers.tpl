@@ -1,13 +1,14 @@
 {{/* Names and labels. */}}
 
+{{/* 43 characters, and nine for `-postgres`: the pods of a StatefulSet have a label with its name and a hash, 63 in all. */}}
 {{- define "jobcast.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | trunc 43 | trimSuffix "-" -}}
 {{- else if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 43 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 43 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
@@ -53,7 +54,11 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
       key: {{ (index . 1).key }}
 {{- end -}}
 
-{{/* How many pods of the service are kept at least. */}}
+{{/* How many pods of the service are kept at least, and at most. */}}
 {{- define "jobcast.fewestPods" -}}
 {{- ternary .Values.replicas .Values.autoscaling.minReplicas (eq .Values.autoscaling.kind "none") -}}
+{{- end -}}
+
+{{- define "jobcast.mostPods" -}}
+{{- ternary .Values.replicas .Values.autoscaling.maxReplicas (eq .Values.autoscaling.kind "none") -}}
 {{- end -}}

@@ -1,21 +1,23 @@
 {{/* What all pods have in common. */}}
 
-{{/* The beginning of a pod's spec. */}}
+{{/* The beginning of a pod's spec: (list . user), whose number is also that of the group. */}}
 {{- define "jobcast.pod" -}}
-serviceAccountName: {{ include "jobcast.serviceAccountName" . }}
+{{- $root := index . 0 -}}
+{{- $user := index . 1 -}}
+serviceAccountName: {{ include "jobcast.serviceAccountName" $root }}
 automountServiceAccountToken: false
 # Kubernetes would set JOBCAST_PORT and its like for services in the namespace.
 enableServiceLinks: false
 securityContext:
   runAsNonRoot: true
-  runAsUser: 10001
-  runAsGroup: 10001
+  runAsUser: {{ $user }}
+  runAsGroup: {{ $user }}
   # Secrets are mounted for this group to read.
-  fsGroup: 10001
+  fsGroup: {{ $user }}
   fsGroupChangePolicy: OnRootMismatch
   seccompProfile:
     type: RuntimeDefault
-{{- with .Values.image.pullSecrets }}
+{{- with $root.Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
   - name: {{ . }}

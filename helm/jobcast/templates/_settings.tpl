@@ -58,8 +58,25 @@ JOBCAST_{{ $name }}: {{ if kindIs "float64" $value }}{{ $value | toJson | quote 
 - name: JOBCAST_REDIS_URL
   value: redis://:$(REDIS_PASSWORD)@{{ include "jobcast.fullname" . }}-redis:6379/0
 {{- end }}
-{{- if .Values.redis.cacheSecret.name }}
-{{ include "jobcast.secretEnv" (list "JOBCAST_CACHE_SECRET" .Values.redis.cacheSecret) }}
+{{- if eq .Values.database.source "secret" }}
+{{- $_ := required "database.urlSecret.name: database.source secret needs it" .Values.database.urlSecret.name }}
+{{ include "jobcast.secretEnv" (list "JOBCAST_DATABASE_URL" .Values.database.urlSecret) }}
+{{- if .Values.database.caSecret.name }}
+# PostgreSQL's own variable, for sslmode=verify-full in the URL.
+- name: PGSSLROOTCERT
+  value: /etc/jobcast/database/{{ .Values.database.caSecret.key }}
+{{- end }}
+{{- else if eq .Values.database.source "chart" }}
+{{- $_ := required "database.passwordSecret.name: database.source chart needs it" .Values.database.passwordSecret.name }}
+{{ include "jobcast.secretEnv" (list "DATABASE_PASSWORD" .Values.database.passwordSecret) }}
+- name: JOBCAST_DATABASE_URL
+  value: postgresql://jobcast:$(DATABASE_PASSWORD)@{{ include "jobcast.fullname" . }}-postgres:5432/jobcast
+{{- end }}
+{{- if and (ne .Values.database.source "none") (not .Values.cacheSecret.name) }}
+{{- fail "cacheSecret.name: database.source needs it; without it whoever reads the database can tell by guessing which job a row stands for" }}
+{{- end }}
+{{- if .Values.cacheSecret.name }}
+{{ include "jobcast.secretEnv" (list "JOBCAST_CACHE_SECRET" .Values.cacheSecret) }}
 {{- end }}
 {{- if and (eq .Values.engine.kind "vllm-server") .Values.vllm.apiKeySecret.name }}
 {{ include "jobcast.secretEnv" (list "JOBCAST_VLLM_API_KEY" .Values.vllm.apiKeySecret) }}
