@@ -23,9 +23,9 @@ class Bound:
 
     @property
     def holds(self) -> bool:
-        over = self.at_most is not None and self.measured > self.at_most
-        under = self.at_least is not None and self.measured < self.at_least
-        return not over and not under
+        # What is not a number keeps no bound.
+        within = self.at_most is None or self.measured <= self.at_most
+        return within and (self.at_least is None or self.measured >= self.at_least)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with whether it holds."""
