@@ -63,7 +63,10 @@ class Reports:
             made = await asyncio.gather(
                 *(self._made(report, client, predicted, read) for report in reports), return_exceptions=True
             )
-            rows = {row.identity: row for row in reversed(made) if isinstance(row, OutcomeRow)}
+            rows: dict[bytes, OutcomeRow] = {}
+            for row in made:
+                if isinstance(row, OutcomeRow):
+                    rows.setdefault(row.identity, row)  # of equal ones the first counts
             try:
                 added, compared = await self._store.add(rows.values()) if rows else (set(), [])
             finally:

@@ -1,7 +1,7 @@
 """The statements. None of them sees anything of a job but digests."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -126,7 +126,7 @@ class OutcomeStore:
 
         return await self._database.run(work, WRITE_SECONDS)
 
-    async def add(self, rows: Iterable[OutcomeRow]) -> tuple[set[bytes], list[Compared]]:
+    async def add(self, rows: Collection[OutcomeRow]) -> tuple[set[bytes], list[Compared]]:
         """Keep the outcomes that are new; their identities, and what was held against predictions."""
         # In one order, whatever the client's: two transactions must not wait for each other.
         ordered = sorted(rows, key=lambda row: row.identity)
@@ -139,14 +139,14 @@ class OutcomeStore:
 
         async def work(connection: AsyncConnection) -> tuple[set[bytes], list[Compared]]:
             added = {bytes(identity) for identity in (await connection.execute(statement, values)).scalars()}
-            judged = {
-                row.prediction.id: row
-                for row in ordered
-                if row.prediction and row.complete and row.identity in added
-            }
+            held: dict[int, tuple[PredictionRow, dict[str, float]]] = {}
+            for row in rows:
+                if row.prediction is not None and row.complete and row.identity in added:
+                    _, measured = held.setdefault(row.prediction.id, (row.prediction, {}))
+                    measured.update({**row.measured, **measured})  # the first of a target counts
             compared: list[Compared] = []
-            for _, row in sorted(judged.items()):
-                compared += await _compare(connection, row)
+            for _, (prediction, measured) in sorted(held.items()):
+                compared += await _compare(connection, prediction, measured)
             return added, compared
 
         return await self._database.run(work, WRITE_SECONDS, whole=True)
@@ -224,19 +224,20 @@ _TAKE = (
 )
 
 
-async def _compare(connection: AsyncConnection, row: OutcomeRow) -> list[Compared]:
+async def _compare(
+    connection: AsyncConnection, prediction: PredictionRow, measured: Mapping[str, float]
+) -> list[Compared]:
     """Once per prediction and target, whatever processes are told of it."""
-    assert row.prediction is not None
-    predicted = row.prediction.quantiles
+    predicted = prediction.quantiles
     compared = [
         Compared(target, value, predicted[target])
-        for target, value in row.measured.items()
+        for target, value in measured.items()
         if target in predicted
     ]
     if not compared:
         return []
-    left = {target: values for target, values in predicted.items() if target not in row.measured}
-    seen = {"of": row.prediction.id, "seen": quantiles_text(predicted), "left": quantiles_text(left)}
+    left = {target: values for target, values in predicted.items() if target not in measured}
+    seen = {"of": prediction.id, "seen": quantiles_text(predicted), "left": quantiles_text(left)}
     return compared if (await connection.execute(_TAKE, seen)).rowcount else []
 
 

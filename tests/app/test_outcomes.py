@@ -250,11 +250,19 @@ async def test_coverage_counts_each_prediction_and_target_once(
             assert (target, quantile, found) == (target, quantile, count)
         assert await counted(client, "jobcast_coverage_outcomes_total", target="runtime_seconds") == 1
         assert await counted(client, "jobcast_coverage_outcomes_total", target="cpu_cores") == 1
+        # Of several in one call, too.
+        third = {"request_id": (await predict(client, ask("third")))["request_id"]}
+        values = [{"peak_memory_bytes": 1e12}, {"runtime_seconds": 1}, {"peak_memory_bytes": 0}]
+        await report(client, *({**third, **value} for value in values))
+        assert await counted(client, "jobcast_coverage_outcomes_total") == 4
+        target = "peak_memory_bytes"
+        assert await counted(client, "jobcast_coverage_outcomes_total", target=target) == 1
+        assert await counted(client, "jobcast_coverage_below_total", target=target) == 0
         # Without the default quantiles there is nothing to hold it against.
         other = await predict(client, ask("other", quantiles=[0.5]))
         await report(client, {"request_id": other["request_id"], "runtime_seconds": 5})
         await report(client, {**ask("other"), "runtime_seconds": 5})
-        assert await counted(client, "jobcast_coverage_outcomes_total") == 2
+        assert await counted(client, "jobcast_coverage_outcomes_total") == 4
 
 
 async def test_items_of_a_batch_have_request_ids_of_their_own(
