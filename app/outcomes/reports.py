@@ -12,7 +12,8 @@ from app.metrics import Metrics
 from app.outcomes.database import Database, DatabaseDown
 from app.outcomes.identity import Digests, Identity
 from app.outcomes.report import Report, Verdict
-from app.outcomes.store import Compared, OutcomeRow, OutcomeStore, PredictionRow, measured_text
+from app.outcomes.rows import Compared, OutcomeRow, PredictionRow, measured_text
+from app.outcomes.store import OutcomeStore
 from app.outcomes.writer import PredictionWriter
 from app.units import Units
 from model.errors import JobcastError, UnknownJob

@@ -329,6 +329,26 @@ async def test_a_look_up_is_remembered_until_there_is_something_new(
         assert await counted(client, "jobcast_history_total") == 7
 
 
+async def test_many_reports_at_a_time_leave_look_ups_a_connection(
+    make_app: MakeApp, database: TestDatabase
+) -> None:
+    """Those that find no turn in time are told to come back; the database is not taken for one that fails."""
+    app = make_app(**database.settings(database_connections=3))
+    async with running(app) as client:
+        assert await report(client, {**ask(), "runtime_seconds": 5}) == ["accepted"]
+        turns = app.state.service._outcomes._store._turns
+        await turns.acquire()  # the only one beside those of look-ups
+        waiting = asyncio.create_task(
+            client.post("/outcomes", json={"outcomes": [{**ask(), "cpu_cores": 1}]})
+        )
+        assert past_runs(await predict(client, ask())) == [1]
+        response = await waiting
+        assert (response.status_code, response.json()["code"]) == (503, "outcomes_unavailable")
+        assert await counted(client, "jobcast_database_up") == 1
+        turns.release()
+        assert await report(client, {**ask(), "cpu_cores": 1}) == ["accepted"]
+
+
 async def test_a_body_is_read_once_and_again_only_for_new_runs(
     make_app: MakeApp, database: TestDatabase, checkpoint: TinyCheckpoint, engine: WatchedEngine
 ) -> None:
