@@ -8,7 +8,7 @@ report.py     one outcome as a client reports it, checked
 reports.py    outcomes to rows: by request id or by configuration, each once
 history.py    past runs for predictions: one query for all that ask at a time
 writer.py     remembers predictions off the critical path
-store.py      the statements; schema.py: the tables and their version
+store.py      the statements; rows.py: what goes in and comes out; schema.py: the tables and their version
 database.py   connections behind a breaker; urls.py: which databases there are
 book.py       all of it together, for the service
 

@@ -16,7 +16,8 @@ from app.outcomes.database import START_SECONDS, Database, DatabaseDown
 from app.outcomes.history import Histories
 from app.outcomes.identity import Digests
 from app.outcomes.reports import Reports
-from app.outcomes.store import PRUNED_AT_A_TIME, OutcomeStore, quantiles_text
+from app.outcomes.rows import quantiles_text
+from app.outcomes.store import PRUNED_AT_A_TIME, OutcomeStore
 from app.outcomes.urls import parsed_url
 from app.outcomes.writer import Answered, PredictionWriter, Row
 from app.unit import Unit, Units
@@ -46,7 +47,7 @@ class Outcomes:
         days: int,
     ) -> None:
         self._database = Database(parsed_url(url), metrics.outcomes.database_up, connections=connections)
-        self._store = OutcomeStore(self._database)
+        self._store = OutcomeStore(self._database, connections=connections)
         self._writer = PredictionWriter(self._store, metrics)
         self._digests, self._days = digests, days
         self.histories = Histories(self._store, metrics, timeout_seconds=timeout_seconds)

@@ -15,10 +15,10 @@ from cachetools import TTLCache
 from app.metrics import Metrics
 from app.outcomes.database import DatabaseDown
 from app.outcomes.identity import Identity
-from app.outcomes.store import OutcomeStore, PastRow
+from app.outcomes.rows import PastRow
+from app.outcomes.store import LOOK_UPS, OutcomeStore
 from model.jobs.job import Outcome
 
-_AT_A_TIME = 2
 #: Series of one query; a request with more of them has its own.
 _MOST_SERIES = 2048
 #: How long what another process is told of may go unseen here, and of how many series that is remembered.
@@ -90,7 +90,7 @@ class Histories:
 
     def _schedule(self) -> None:
         """Ask once all that want to ask now have said so."""
-        if not self._scheduled and self._waiting and len(self._queries) < _AT_A_TIME:
+        if not self._scheduled and self._waiting and len(self._queries) < LOOK_UPS:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._begin)
 

@@ -12,7 +12,8 @@ from app.metrics import Metrics
 from app.outcomes.database import Database, DatabaseDown
 from app.outcomes.identity import Digests, Identity
 from app.outcomes.report import Report, Verdict
-from app.outcomes.store import Compared, OutcomeRow, OutcomeStore, PredictionRow, measured_text
+from app.outcomes.rows import Compared, OutcomeRow, PredictionRow, measured_text
+from app.outcomes.store import OutcomeStore
 from app.outcomes.writer import PredictionWriter
 from app.units import Units
 from model.errors import JobcastError, UnknownJob
@@ -63,7 +64,10 @@ class Reports:
             made = await asyncio.gather(
                 *(self._made(report, client, predicted, read) for report in reports), return_exceptions=True
             )
-            rows = {row.identity: row for row in reversed(made) if isinstance(row, OutcomeRow)}
+            rows: dict[bytes, OutcomeRow] = {}
+            for row in made:
+                if isinstance(row, OutcomeRow):
+                    rows.setdefault(row.identity, row)  # of equal ones the first counts
             try:
                 added, compared = await self._store.add(rows.values()) if rows else (set(), [])
             finally:

@@ -1,20 +1,32 @@
 """The statements. None of them sees anything of a job but digests."""
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import orjson
 from sqlalchemy import bindparam, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.outcomes.database import Database
+from app.outcomes.database import Database, DatabaseDown
+from app.outcomes.rows import (
+    Compared,
+    OutcomeRow,
+    PastRow,
+    PredictionRow,
+    measured_text,
+    quantiles_text,
+)
 from app.outcomes.schema import outcomes, predictions, schema
+
+_Found = TypeVar("_Found")
 
 #: Past runs of one series that are looked up, newest first.
 MOST_RUNS = 20
+#: Queries for past runs at a time.
+LOOK_UPS = 2
 #: How long an outcome, or a batch of predictions, may take.
 WRITE_SECONDS = 2.0
 #: Rows deleted at a time.
@@ -37,56 +49,13 @@ _NEWEST_SQLITE = (
 )
 
 
-@dataclass(frozen=True)
-class PastRow:
-    """One outcome of a series. config: the digest of its text; finished_at: seconds since 1970."""
-
-    config: bytes
-    measured: Mapping[str, float]
-    complete: bool
-    finished_at: float
-
-
-@dataclass(frozen=True)
-class PredictionRow:
-    """One unit of an answer that was remembered."""
-
-    id: int
-    scope: str
-    names: tuple[bytes, ...]
-    series: bytes
-    config: bytes
-    quantiles: Mapping[str, Sequence[float]]
-
-
-@dataclass(frozen=True)
-class OutcomeRow:
-    """An outcome to be kept. prediction: the one that it is held against."""
-
-    identity: bytes
-    series: bytes
-    config: bytes
-    measured: Mapping[str, float]
-    complete: bool
-    finished_at: float
-    received_at: float
-    prediction: PredictionRow | None = None
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A value held against what was predicted for it, values at the default quantiles."""
-
-    target: str
-    value: float
-    predicted: Sequence[float]
-
-
 class OutcomeStore:
     """What is asked of one database. Everything raises DatabaseDown."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, connections: int) -> None:
         self._database = database
+        #: However much is reported at a time, look-ups find a connection.
+        self._turns = asyncio.Semaphore(max(1, connections - LOOK_UPS))
         self._insert = sqlite.insert if database.sqlite else postgresql.insert
 
     async def remember(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -95,7 +64,7 @@ class OutcomeStore:
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(insert(predictions), rows)
 
-        await self._database.run(work, WRITE_SECONDS, whole=True)
+        await self._in_turn(work, whole=True)
 
     async def predictions_of(self, requests: Collection[bytes]) -> dict[bytes, list[PredictionRow]]:
         """The units of the newest answer to each request that is known."""
@@ -124,9 +93,9 @@ class OutcomeStore:
                 )
             return found
 
-        return await self._database.run(work, WRITE_SECONDS)
+        return await self._in_turn(work)
 
-    async def add(self, rows: Iterable[OutcomeRow]) -> tuple[set[bytes], list[Compared]]:
+    async def add(self, rows: Collection[OutcomeRow]) -> tuple[set[bytes], list[Compared]]:
         """Keep the outcomes that are new; their identities, and what was held against predictions."""
         # In one order, whatever the client's: two transactions must not wait for each other.
         ordered = sorted(rows, key=lambda row: row.identity)
@@ -139,17 +108,17 @@ class OutcomeStore:
 
         async def work(connection: AsyncConnection) -> tuple[set[bytes], list[Compared]]:
             added = {bytes(identity) for identity in (await connection.execute(statement, values)).scalars()}
-            judged = {
-                row.prediction.id: row
-                for row in ordered
-                if row.prediction and row.complete and row.identity in added
-            }
+            held: dict[int, tuple[PredictionRow, dict[str, float]]] = {}
+            for row in rows:
+                if row.prediction is not None and row.complete and row.identity in added:
+                    _, measured = held.setdefault(row.prediction.id, (row.prediction, {}))
+                    measured.update({**row.measured, **measured})  # the first of a target counts
             compared: list[Compared] = []
-            for _, row in sorted(judged.items()):
-                compared += await _compare(connection, row)
+            for _, (prediction, measured) in sorted(held.items()):
+                compared += await _compare(connection, prediction, measured)
             return added, compared
 
-        return await self._database.run(work, WRITE_SECONDS, whole=True)
+        return await self._in_turn(work, whole=True)
 
     async def newest(self, series: Collection[bytes], seconds: float) -> dict[bytes, list[PastRow]]:
         """At most MOST_RUNS outcomes of each series, newest first, in one query; nothing for a series without any."""
@@ -179,7 +148,7 @@ class OutcomeStore:
         async def work(connection: AsyncConnection) -> bool:
             return (await connection.execute(statement)).rowcount > 0
 
-        return await self._database.run(work, WRITE_SECONDS)
+        return await self._in_turn(work)
 
     async def prune(self, what: Literal["predictions", "outcomes"], before: float) -> int:
         """Delete at most PRUNED_AT_A_TIME rows that are older, the oldest first; how many there were."""
@@ -194,14 +163,21 @@ class OutcomeStore:
         async def work(connection: AsyncConnection) -> int:
             return (await connection.execute(statement)).rowcount
 
-        return await self._database.run(work, WRITE_SECONDS)
+        return await self._in_turn(work)
 
-
-def measured_text(values: Mapping[str, float]) -> str:
-    """Values as they are stored: equal ones are equal texts."""
-    return orjson.dumps(
-        {name: float(value) for name, value in values.items()}, option=orjson.OPT_SORT_KEYS
-    ).decode()
+    async def _in_turn(
+        self, work: Callable[[AsyncConnection], Awaitable[_Found]], *, whole: bool = False
+    ) -> _Found:
+        """Do it within WRITE_SECONDS of its turn, for which it waits as long."""
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                await self._turns.acquire()
+        except TimeoutError:  # the database is busy, and no worse
+            raise DatabaseDown from None
+        try:
+            return await self._database.run(work, WRITE_SECONDS, whole=whole)
+        finally:
+            self._turns.release()
 
 
 def _columns(row: OutcomeRow) -> dict[str, object]:
@@ -224,22 +200,18 @@ _TAKE = (
 )
 
 
-async def _compare(connection: AsyncConnection, row: OutcomeRow) -> list[Compared]:
+async def _compare(
+    connection: AsyncConnection, prediction: PredictionRow, measured: Mapping[str, float]
+) -> list[Compared]:
     """Once per prediction and target, whatever processes are told of it."""
-    assert row.prediction is not None
-    predicted = row.prediction.quantiles
+    predicted = prediction.quantiles
     compared = [
         Compared(target, value, predicted[target])
-        for target, value in row.measured.items()
+        for target, value in measured.items()
         if target in predicted
     ]
     if not compared:
         return []
-    left = {target: values for target, values in predicted.items() if target not in row.measured}
-    seen = {"of": row.prediction.id, "seen": quantiles_text(predicted), "left": quantiles_text(left)}
+    left = {target: values for target, values in predicted.items() if target not in measured}
+    seen = {"of": prediction.id, "seen": quantiles_text(predicted), "left": quantiles_text(left)}
     return compared if (await connection.execute(_TAKE, seen)).rowcount else []
-
-
-def quantiles_text(quantiles: Mapping[str, Sequence[float]]) -> str:
-    """Predicted values as they are stored."""
-    return orjson.dumps(quantiles, option=orjson.OPT_SORT_KEYS, default=list).decode()

@@ -59,8 +59,8 @@ def engine_of(url: URL, *, connections: int) -> AsyncEngine:
 def _prepare_connections(engine: AsyncEngine, path: Path) -> None:
     @event.listens_for(engine.sync_engine, "do_connect")
     def private(*_: object) -> None:
-        # Before SQLite makes it with the permissions of the day; its -wal and -shm take over those of the file. One that
-        # is there must not be opened: closing it would give up the locks of this process's other connections.
+        # Before SQLite makes it with the permissions of the day; its -wal and -shm take over those of the file.
+        # One that is there must not be opened: to close it would give up the locks of our other connections.
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY))
         except FileExistsError:

@@ -122,6 +122,7 @@ def _statuses_without_a_key(service: RunningService) -> int:
         "/metrics",
         "/predict",
         "/predict/batch",
+        "/outcomes",
         "/nowhere",
         "/health",
     )

@@ -88,7 +88,17 @@ async def test_every_other_request_is_refused_alike(client: httpx.AsyncClient) -
 @pytest.mark.parametrize(
     "path",
     [
-        *("/predict", "/predict/batch", "/models", "/metrics", "/", "/docs", "/openapi.json", "/nowhere"),
+        *(
+            "/predict",
+            "/predict/batch",
+            "/outcomes",
+            "/models",
+            "/metrics",
+            "/",
+            "/docs",
+            "/openapi.json",
+            "/nowhere",
+        ),
         *(
             "/health",
             "/health/live/",

@@ -312,7 +312,7 @@ def answered(number: int, size: int) -> Answered:
 async def test_what_has_no_room_is_counted_and_nobody_waits(tmp_path: Path) -> None:
     database = Database(parsed_url(sqlite_database(tmp_path).url), lambda _: None, connections=2)
     metrics = Metrics()
-    writer = PredictionWriter(OutcomeStore(database), metrics, room=5)
+    writer = PredictionWriter(OutcomeStore(database, connections=2), metrics, room=5)
 
     def unrecorded() -> float | None:
         return metrics.registry.get_sample_value("jobcast_predictions_unrecorded_total")
@@ -337,7 +337,7 @@ async def test_what_has_no_room_is_counted_and_nobody_waits(tmp_path: Path) -> N
 async def test_what_cannot_be_written_at_the_end_is_counted(tmp_path: Path) -> None:
     database = Database(parsed_url(sqlite_database(tmp_path).url), lambda _: None, connections=1)
     metrics = Metrics()
-    writer = PredictionWriter(OutcomeStore(database), metrics)
+    writer = PredictionWriter(OutcomeStore(database, connections=2), metrics)
     writer.remember(answered(1, 2))
     await writer.close(0)
     assert metrics.registry.get_sample_value("jobcast_predictions_unrecorded_total") == 2

@@ -250,11 +250,19 @@ async def test_coverage_counts_each_prediction_and_target_once(
             assert (target, quantile, found) == (target, quantile, count)
         assert await counted(client, "jobcast_coverage_outcomes_total", target="runtime_seconds") == 1
         assert await counted(client, "jobcast_coverage_outcomes_total", target="cpu_cores") == 1
+        # Of several in one call, too.
+        third = {"request_id": (await predict(client, ask("third")))["request_id"]}
+        values = [{"peak_memory_bytes": 1e12}, {"runtime_seconds": 1}, {"peak_memory_bytes": 0}]
+        await report(client, *({**third, **value} for value in values))
+        assert await counted(client, "jobcast_coverage_outcomes_total") == 4
+        target = "peak_memory_bytes"
+        assert await counted(client, "jobcast_coverage_outcomes_total", target=target) == 1
+        assert await counted(client, "jobcast_coverage_below_total", target=target) == 0
         # Without the default quantiles there is nothing to hold it against.
         other = await predict(client, ask("other", quantiles=[0.5]))
         await report(client, {"request_id": other["request_id"], "runtime_seconds": 5})
         await report(client, {**ask("other"), "runtime_seconds": 5})
-        assert await counted(client, "jobcast_coverage_outcomes_total") == 2
+        assert await counted(client, "jobcast_coverage_outcomes_total") == 4
 
 
 async def test_items_of_a_batch_have_request_ids_of_their_own(
@@ -319,6 +327,26 @@ async def test_a_look_up_is_remembered_until_there_is_something_new(
             assert past_runs(await predict(client, ask())) == [2]
         assert len(asked) == 3
         assert await counted(client, "jobcast_history_total") == 7
+
+
+async def test_many_reports_at_a_time_leave_look_ups_a_connection(
+    make_app: MakeApp, database: TestDatabase
+) -> None:
+    """Those that find no turn in time are told to come back; the database is not taken for one that fails."""
+    app = make_app(**database.settings(database_connections=3))
+    async with running(app) as client:
+        assert await report(client, {**ask(), "runtime_seconds": 5}) == ["accepted"]
+        turns = app.state.service._outcomes._store._turns
+        await turns.acquire()  # the only one beside those of look-ups
+        waiting = asyncio.create_task(
+            client.post("/outcomes", json={"outcomes": [{**ask(), "cpu_cores": 1}]})
+        )
+        assert past_runs(await predict(client, ask())) == [1]
+        response = await waiting
+        assert (response.status_code, response.json()["code"]) == (503, "outcomes_unavailable")
+        assert await counted(client, "jobcast_database_up") == 1
+        turns.release()
+        assert await report(client, {**ask(), "cpu_cores": 1}) == ["accepted"]
 
 
 async def test_a_body_is_read_once_and_again_only_for_new_runs(
