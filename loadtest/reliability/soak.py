@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections import Counter
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from rich.progress import track
@@ -14,7 +15,7 @@ from loadtest.reliability.client import NO_ANSWER, Client, client
 from loadtest.reliability.results import Bound, save
 from loadtest.reliability.running import RunningService, running_service
 
-_SECONDS, _PER_SECOND, _LOOK_SECONDS = 3600.0, 15.0, 5.0
+_SECONDS, _PER_SECOND, _LOOK_SECONDS = 3600.0, 12.0, 5.0
 #: Requests under way hold tens of megabytes that come and go; a leak raises the least of any two minutes too.
 _FLOOR_SECONDS = 120.0
 #: Caches fill and allocators settle in this time; growth is measured after it.
@@ -26,8 +27,11 @@ def run(seconds: float = _SECONDS) -> bool:
     # Small caches are full soon: what grows after that is a leak.
     settings = {"cache_entries": 1000, "memo_tokens": 200_000, "log_level": "warning"}
     with (
+        TemporaryDirectory() as directory,
         redis_server("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru") as redis,
-        running_service(settings | {"redis_url": redis.url}) as service,
+        running_service(
+            settings | {"redis_url": redis.url, "database_url": f"sqlite:///{directory}/outcomes.db"}
+        ) as service,
     ):
         samples, statuses = asyncio.run(_soak(service, seconds))
     settled = min(_SETTLED_SECONDS, seconds / 6)
@@ -36,7 +40,8 @@ def run(seconds: float = _SECONDS) -> bool:
     return save(
         "soak",
         f"{_PER_SECOND:.0f} requests a second for {seconds / 60:.0f} minutes, other work beside it: half asked before, "
-        "new workflows, batches of ten, files as they are, and one in twenty malformed; Redis behind small caches. "
+        "new workflows, batches of ten, files as they are, some outcomes, and one in twenty malformed; Redis behind "
+        "small caches, and an outcome store in SQLite. "
         f"Memory and open files every {_LOOK_SECONDS:.0f} s; a robust line (Theil-Sen) through all after the first "
         f"{settled / 60:.0f} minutes, for memory through the least of every {_FLOOR_SECONDS / 60:.0f} minutes: what "
         "requests hold while they are under way comes and goes.",
@@ -93,6 +98,12 @@ async def _mixed(asking: Client, seconds: float, statuses: Counter[int]) -> None
 
 
 def _request(number: int, kind: float) -> tuple[bytes, str, dict[str, str]]:
+    if kind < 0.03:
+        outcome = json.loads(workflow_request(number % 50)) | {
+            "job": f"build-{number % 50}",
+            "runtime_seconds": 300,
+        }
+        return json.dumps({"outcomes": [outcome]}).encode(), "/outcomes", {}
     if kind < 0.5:
         return workflow_request(number % 50), "/predict", {}
     if kind < 0.85:
