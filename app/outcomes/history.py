@@ -21,6 +21,9 @@ from model.jobs.job import Outcome
 
 #: Series of one query; a request with more of them has its own.
 _MOST_SERIES = 2048
+#: A look-up counts as hanging after so many times what a request waits for it: a database that is slow for a moment, or
+#: a core that is busy, must not close the store to everybody.
+_HANGS = 10.0
 #: How long what another process is told of may go unseen here, and of how many series that is remembered.
 _RECENT_SECONDS, _RECENT_SERIES = 1.0, 20_000
 _HOUR, _DAY = 3600.0, 86400.0
@@ -118,7 +121,7 @@ class Histories:
     ) -> None:
         told = self._told
         try:
-            found = await self._store.newest(series, self._timeout_seconds)
+            found = await self._store.newest(series, _HANGS * self._timeout_seconds)
         except DatabaseDown:
             for asked in self._asked:  # nobody need wait for what will fail like this one
                 if not asked.done():

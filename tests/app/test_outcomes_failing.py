@@ -106,11 +106,12 @@ async def test_a_service_ends_while_its_database_hangs(make_app: MakeApp, server
     try:
         async with (
             asyncio.timeout(30),
-            running(make_app(**settings(server, database_timeout_ms=200))) as client,
+            running(make_app(**settings(server, database_timeout_ms=100))) as client,
         ):
             await predict(client, ask())
             server.freeze()
             assert past_runs(await predict(client, ask("frozen"))) == [0]
+            await until_metric(client, "jobcast_database_up 0.0")
     finally:
         server.thaw()
 
