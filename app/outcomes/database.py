@@ -51,6 +51,7 @@ class Database:
         self._breaker = Breaker(self._prepare, changed, what="database")
         self._tasks: set[asyncio.Future[Any]] = set()
         self._prepared = False
+        self._failures = 0
         self._ready = min(connections, _READY)
 
     @property
@@ -100,13 +101,18 @@ class Database:
     async def _connected(
         self, work: Callable[[AsyncConnection], Awaitable[_Found]], *, whole: bool
     ) -> _Found:
+        failures = self._failures
         async with self._engine.connect() as connection:
-            if whole:
-                async with connection.begin():
-                    return await work(connection)
-            # A statement without BEGIN and ROLLBACK around it is one way to the server instead of three.
-            await connection.execution_options(isolation_level="AUTOCOMMIT")
-            return await work(connection)
+            try:
+                if whole:
+                    async with connection.begin():
+                        return await work(connection)
+                # A statement without BEGIN and ROLLBACK around it is one way to the server instead of three.
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                return await work(connection)
+            finally:
+                if failures != self._failures:  # its pool is gone: nobody else would close it
+                    await connection.invalidate()
 
     async def _within(self, asking: Awaitable[_Found], seconds: float) -> _Found:
         task = asyncio.ensure_future(asking)
@@ -140,6 +146,7 @@ class Database:
 
     def _failed(self, error: Exception) -> None:
         self._breaker.failed(error)
+        self._failures += 1
         # What is connected now may be as dead; the next ones connect anew.
         replacing = asyncio.ensure_future(self._engine.dispose())
         self._tasks.add(replacing)
