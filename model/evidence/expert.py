@@ -155,6 +155,14 @@ class Experts:
         self.by_field = dict(by_field)
 
     def advise(self, job: Job) -> Evidence | None:
-        """None for a kind and scope that have no expert."""
+        """Where a kind and scope have no expert, past runs speak for themselves; None where there are none either."""
         panel = self.by_field.get(field_of(job.kind, job.scope))
-        return panel.advise(job, self.targets) if panel else None
+        return panel.advise(job, self.targets) if panel else _from_past_runs(job, self.targets)
+
+
+def _from_past_runs(job: Job, targets: Sequence[str]) -> Evidence | None:
+    """The median of the last three runs that have a target."""
+    follow = median_of_three()
+    pasts = {target: past for target in targets if (past := past_of(job.history, target))}
+    values = {target: math.exp(follow(past, math.nan, 0)) for target, past in pasts.items()}
+    return Evidence(values, familiarity=0) if values else None

@@ -51,5 +51,19 @@ async def test_three_outcomes_move_the_median_towards_them(tmp_path: Path, took:
         assert past_runs(await predict(client, changed))[0] == 3
 
 
+async def test_jobs_of_which_training_saw_nothing_follow_their_past_runs(tmp_path: Path) -> None:
+    settings = Settings(**sqlite_database(tmp_path).settings(default_deadline_ms=60_000))
+    async with running(create_app(settings)) as client:
+        before = await predict(client, BODY)
+        for took in (40.0, 41.0, 42.0):
+            outcome = {"request_id": before["request_id"], "job": "lint", "runtime_seconds": took}
+            assert await report(client, outcome) == ["accepted"]
+        (lint,) = (job for job in (await predict(client, BODY))["predictions"] if job["name"] == "lint")
+    assert lint["support"]["runtime_seconds"] == {"trained": False, "records": 0}
+    low, middle, high = (lint["runtime_seconds"][quantile] for quantile in ("0.1", "0.5", "0.9"))
+    assert middle == pytest.approx(41, rel=0.1)
+    assert 20 < low < middle < high < 80
+
+
 def _ratio(value: float, truth: float) -> float:
     return math.log(value / truth)

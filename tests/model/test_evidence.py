@@ -825,6 +825,17 @@ def test_equal_experts_give_equal_bytes_and_the_same_advice(experts: Experts) ->
     assert storage.from_bytes(storage.to_bytes(Experts(TARGETS, {}))).advise(asked()) is None
 
 
+def test_past_runs_speak_for_themselves_where_there_is_no_expert() -> None:
+    nobody = Experts(TARGETS, {})
+    past = [Outcome({RUNTIME: value}, 3600.0) for value in (50.0, 70.0, 60.0, 900.0)]
+    cut_off = Outcome({RUNTIME: 5.0, MEMORY: 1e9}, 60.0, complete=False)
+    evidence = nobody.advise(asked().with_history([cut_off, *past]))
+    assert evidence is not None
+    assert evidence.values == {RUNTIME: pytest.approx(60.0)}  # of the last three; nobody knows the memory
+    assert evidence.familiarity == 0
+    assert nobody.advise(asked().with_history([cut_off])) is None
+
+
 def rewritten(content: bytes, drop: str = "", **changes: NDArray[Any]) -> bytes:
     with np.load(BytesIO(content)) as stored:
         arrays = {name: stored[name] for name in stored.files if not (drop and re.search(drop, name))}
