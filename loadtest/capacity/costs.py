@@ -1,7 +1,9 @@
 """What things cost, measured one at a time: `UnitCosts` is all that the simulation and the plan know of the service.
 
-Reading and the engine are timed in this process, in processor time, on the service's core while the service is idle;
-what a request costs beside them is the processor time that the running service uses for it, less these two.
+Reading and the engine are timed in this process, in processor time, on the service's core while the service is idle.
+Inside of the service the same work takes longer, since its parts take the core and its caches from each other: how much
+longer is what the service's other threads use for new requests, over what reading and the engine take alone. Its main
+thread is the event loop.
 """
 
 import asyncio
@@ -31,7 +33,9 @@ from model.checkpoint import Checkpoint
 from model.engines.base import Engine, Query
 
 _SAMPLES, _ROUNDS, _BATCHES = 60, 5, (1, 2, 4, 8, 16, 32)
-_HITS, _MISSES = 1000, 100
+_HITS, _MISSES = 1000, 200
+#: Who ask at the same time: enough that the event loop never sleeps between answers that are kept.
+_HIT_CLIENTS, _MISS_CLIENTS = 16, 4
 #: Numbers of bodies that no load asks about.
 _FIRST = 500_000_000
 _BESIDE_SECONDS = 4.0
@@ -44,7 +48,8 @@ class UnitCosts:
     kinds, reading, prompts, tokens: of sample requests, in the same order: seconds to read, prompts each became, their
     tokens together.
     engine: seconds of a call = call + prompt * its prompts + token * its tokens; engine_seconds: (prompts, tokens,
-    seconds) as they were measured. hit, miss: of a request on the event loop and around it. beside: the engine's pace
+    seconds) as they were measured. inside: how many times longer reading and the engine take in the service than alone;
+    in all of these already. hit, miss: of a request on the event loop; wake: more where it slept. beside: the engine's pace
     while a config is being read on the same core, as a share of its own; reader_beside: reading's. client: of the
     generator's core, for a request; outside: what else an answer needs beyond the service, such as the kernel.
     """
@@ -61,6 +66,8 @@ class UnitCosts:
     miss: float
     beside: float
     reader_beside: float
+    inside: float = 1.0
+    wake: float = 0.0
     client: float = 0.0
     outside: float = 0.0
 
@@ -107,7 +114,6 @@ def measure_costs(service: RunningService, core: int | None) -> UnitCosts:
     taken = np.array([seconds for *_, seconds in calls])
     shape = np.array([[1.0, prompts, tokens] for prompts, tokens, _ in calls]) / taken[:, None]
     (call, prompt, token), _ = nnls(shape, np.ones(len(taken)))
-    hit, whole = asyncio.run(_around(service))
     costs = UnitCosts(
         kinds=tuple(kind_of(body) for body in bodies),
         reading=tuple(reading),
@@ -117,13 +123,12 @@ def measure_costs(service: RunningService, core: int | None) -> UnitCosts:
         engine_prompt=float(prompt),
         engine_token=float(token),
         engine_seconds=tuple(calls),
-        hit=hit,
-        miss=hit,
+        hit=0.0,
+        miss=0.0,
         beside=beside,
         reader_beside=reader_beside,
     )
-    alone = [costs.engine(*size) for size in zip(costs.prompts, costs.tokens, strict=True)]
-    return replace(costs, miss=max(hit, whole - float(np.mean(reading)) - float(np.mean(alone))))
+    return asyncio.run(_in_service(service, costs))
 
 
 def kind_of(body: bytes) -> str:
@@ -186,20 +191,65 @@ def _rate(works: Sequence[Callable[[], object]]) -> list[float]:
     return [count / _BESIDE_SECONDS for count in rounds]
 
 
-async def _around(service: RunningService) -> tuple[float, float]:
-    """Processor seconds of the service for a request whose answer is kept, and for one that is new."""
+async def _in_service(service: RunningService, costs: UnitCosts) -> UnitCosts:
+    """The same with what the running service uses for answers that are kept and for new ones."""
+    kept, new = _FIRST + 1_000_000, _FIRST + 2_000_000
     async with client(service.url) as asking:
-        for place in range(50):
-            await asking.post(scheduler_request(_FIRST + 1_000_000 + place))
-        before = _processor_seconds(service)
-        for place in range(_HITS):
-            await asking.post(scheduler_request(_FIRST + 1_000_000 + place % 50))
-        hit = _processor_seconds(service) - before
-        for place in range(_MISSES):
-            await asking.post(scheduler_request(_FIRST + 2_000_000 + place))
-        return hit / _HITS, (_processor_seconds(service) - before - hit) / _MISSES
+
+        async def ask(bodies: Sequence[bytes], clients: int) -> _Used:
+            before, coming = _used(service), iter(bodies)
+
+            async def one() -> None:
+                for body in coming:
+                    await asking.post(body)
+
+            await asyncio.gather(*(one() for _ in range(clients)))
+            return _used(service).since(before)
+
+        await ask([scheduler_request(kept + place) for place in range(50)], _MISS_CLIENTS)
+        hits = [scheduler_request(kept + place % 50) for place in range(_HITS)]
+        one_by_one, together = await ask(hits, 1), await ask(hits, _HIT_CLIENTS)
+        misses = await ask([scheduler_request(new + place) for place in range(_MISSES)], _MISS_CLIENTS)
+    hit = together.everywhere / _HITS
+    prompts, tokens = _MISSES * float(np.mean(costs.prompts)), _MISSES * float(np.mean(costs.tokens))
+    computing = costs.engine_call * misses.calls + costs.engine_prompt * prompts + costs.engine_token * tokens
+    alone = _MISSES * float(np.mean(costs.reading)) + computing
+    inside = (misses.everywhere - misses.on_loop) / alone
+    return replace(
+        costs,
+        reading=tuple(inside * seconds for seconds in costs.reading),
+        engine_call=inside * costs.engine_call,
+        engine_prompt=inside * costs.engine_prompt,
+        engine_token=inside * costs.engine_token,
+        engine_seconds=tuple((*size, inside * seconds) for *size, seconds in costs.engine_seconds),  # type: ignore[misc]
+        inside=inside,
+        hit=hit,
+        wake=max(0.0, one_by_one.everywhere / _HITS - hit),
+        miss=max(hit, misses.on_loop / _MISSES),
+    )
 
 
-def _processor_seconds(service: RunningService) -> float:
-    fields = Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+@dataclass(frozen=True)
+class _Used:
+    """Processor seconds of all threads of a service, of the one with its event loop; calls of its engine."""
+
+    everywhere: float
+    on_loop: float
+    calls: float
+
+    def since(self, before: "_Used") -> "_Used":
+        return _Used(
+            self.everywhere - before.everywhere, self.on_loop - before.on_loop, self.calls - before.calls
+        )
+
+
+def _used(service: RunningService) -> _Used:
+    threads = Path(f"/proc/{service.process.pid}/task")
+    seconds = {
+        thread.name: int((thread / "schedstat").read_text().split()[0]) / 1e9 for thread in threads.iterdir()
+    }
+    return _Used(
+        sum(seconds.values()),
+        seconds[str(service.process.pid)],
+        service.metric("jobcast_batch_size_count"),
+    )

@@ -74,7 +74,7 @@ def _with_client(service: RunningService, costs: UnitCosts, client: float) -> Un
     quiet = run_locust(
         service.url, SCENARIO, "hot", _QUIET_SECONDS, rate=_QUIET_RATE, seed=80, core=_LOCUST_CORE
     )
-    return replace(costs, client=client, outside=max(0.0, quiet.p50 / 1000 - costs.hit - client))
+    return replace(costs, client=client, outside=max(0.0, quiet.p50 / 1000 - costs.hit - costs.wake - client))
 
 
 def simulate() -> None:

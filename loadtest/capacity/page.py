@@ -50,6 +50,7 @@ def _costs(content: dict[str, Any], costs: UnitCosts) -> str:
     rows += [
         ["a new request, together", f"{1000 * sum(costs.cold.values()):.2f}"],
         ["a request whose answer is kept", f"{1000 * costs.hit:.2f}"],
+        ["more where the event loop slept", f"{1000 * costs.wake:.2f}"],
         ["outside of the service: the generator, on its core", f"{1000 * costs.client:.2f}"],
         ["outside of the service: the rest", f"{1000 * costs.outside:.2f}"],
     ]
@@ -63,8 +64,9 @@ def _costs(content: dict[str, Any], costs: UnitCosts) -> str:
         f"sends them: three in "
         "five workflows of GitHub Actions, the rest batch scripts. The engine's part in calls of 32 prompts; "
         "on a quiet service "
-        "a call has the prompts of one request and costs more. Beside reading, on the same core, the engine "
-        "goes on "
+        "a call has the prompts of one request and costs more. Reading and the engine take "
+        f"{costs.inside:.2f} times as long inside of the service, where the parts take the core and its caches from "
+        "each other, as each does alone; that is in the figures. Beside reading, on the same core, the engine goes on "
         f"at {costs.beside:.0%} of its pace and reading at {costs.reader_beside:.0%} of its own.",
         table(["part", "ms"], rows),
         "![Where the time of a new request goes](img/capacity-costs.png)",

@@ -114,10 +114,11 @@ class Simulation:
 
     def _arrive(self, request: _Request) -> None:
         # Half of a new request's work around it comes before its reading, half with its answer.
+        wake = 0.0 if self._loop else self._costs.wake
         if request.job in self._known:
-            self._loop.append(_Work(self._costs.hit, lambda: self._answer(request)))
+            self._loop.append(_Work(self._costs.hit + wake, lambda: self._answer(request)))
         else:
-            self._loop.append(_Work(self._costs.miss / 2, lambda: self._enter(request)))
+            self._loop.append(_Work(self._costs.miss / 2 + wake, lambda: self._enter(request)))
 
     def _enter(self, request: _Request) -> None:
         if request.job in self._known:  # answered meanwhile

@@ -122,3 +122,9 @@ def test_a_plan_grows_with_the_load_and_shrinks_with_what_is_kept() -> None:
 def test_a_gpu_pays_off_sooner_where_it_is_cheaper() -> None:
     cheap, dear = (break_even(COSTS, Assumptions(gpu_hour=price)) for price in (0.5, 1.0))
     assert dear == pytest.approx(2 * cheap)
+
+
+def test_an_event_loop_that_slept_costs_its_waking() -> None:
+    sleepy = replace(COSTS, wake=0.005)
+    taken = Simulation(sleepy, known=["a"]).run([Asked(0.0, "a"), Asked(0.0, "a"), Asked(1.0, "a")])
+    assert taken == pytest.approx([0.006, 0.007, 0.006])
