@@ -49,8 +49,8 @@ class UnitCosts:
     tokens together.
     engine: seconds of a call = call + prompt * its prompts + token * its tokens; engine_seconds: (prompts, tokens,
     seconds) as they were measured. inside: how many times longer reading and the engine take in the service than alone;
-    in all of these already. hit, miss: of a request on the event loop; wake: more where it slept. beside: the engine's pace
-    while a config is being read on the same core, as a share of its own; reader_beside: reading's. client: of the
+    in all of these already. hit, miss: of a request on the event loop; wake: more where it slept. beside: the engine's
+    pace while a config is being read on the same core, as a share of its own; reader_beside: reading's. client: of the
     generator's core, for a request; outside: what else an answer needs beyond the service, such as the kernel.
     """
 
