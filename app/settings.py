@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     default_deadline_ms: Annotated[int, Field(ge=10, le=60_000)] = 10_000
     #: Threads that read configs and tokenize, off the event loop.
     reader_threads: Annotated[int, Field(ge=1)] = 2
-    #: How long the reading of one config may take, from its text to its tokens.
+    #: Processor time that the reading of one config may take, from its text to its tokens.
     read_seconds: Annotated[float, Field(gt=0)] = 2.0
 
     #: Prompt tokens that may wait for the engine, those of all requests together.
