@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Generic, TypeVar
 
+from loadtest.pace import Pace, watched_pace
 from loadtest.reliability.client import Answers, client
 from loadtest.reliability.results import Bound
 from loadtest.reliability.running import RunningService
@@ -25,7 +26,8 @@ HOW = (
     f"{PER_SECOND:.0f} requests a second at random moments; {BEFORE:.0f} s before the fault, {DURING:.0f} s of it, "
     f"{AFTER:.0f} s after it. The first second of a fault is counted apart. {ROUNDS} rounds, each with a service and a "
     "server of its own: failures are those of all, the time until it is used again is the longest, latencies are "
-    "medians over the rounds."
+    "medians over the rounds. Requests that were due while the machine itself was slow, as a probe beside them saw, "
+    "count as requests but not in the latencies."
 )
 
 
@@ -44,6 +46,7 @@ class _Round:
 
     requests: int
     failed: int
+    left_out: int
     p50_before: float
     p99_before: float
     p50_during: float
@@ -85,6 +88,7 @@ def measured(
         ]
         more |= {
             f"{name}: requests": sum(one.requests for one in found),
+            f"{name}: due while the machine was slow": sum(one.left_out for one in found),
             f"{name}: p50 before, ms": median(one.p50_before for one in found),
             f"{name}: p50 during, ms": median(one.p50_during for one in found),
             f"{name}: p99 before, ms": median(one.p99_before for one in found),
@@ -105,25 +109,31 @@ async def _under_load(
     async with client(service.url) as asking:
         for number in range(60):  # warm
             await asking.post(body(number))
-        load = asyncio.create_task(asking.open_loop(body, PER_SECOND, BEFORE + DURING + AFTER, seed=seed))
-        await asyncio.sleep(BEFORE)
-        started = time.perf_counter()
-        await asyncio.to_thread(fault.begin, server)
-        await asyncio.sleep(DURING)
-        ended = time.perf_counter()
-        await asyncio.to_thread(fault.end, server)
-        back = await asyncio.to_thread(_until_used, service, up)
-        return _round(await load, started, ended, back)
+        with watched_pace() as pace:
+            load = asyncio.create_task(asking.open_loop(body, PER_SECOND, BEFORE + DURING + AFTER, seed=seed))
+            await asyncio.sleep(BEFORE)
+            started = time.perf_counter()
+            await asyncio.to_thread(fault.begin, server)
+            await asyncio.sleep(DURING)
+            ended = time.perf_counter()
+            await asyncio.to_thread(fault.end, server)
+            back = await asyncio.to_thread(_until_used, service, up)
+            answers = await load
+    return _round(answers, pace, started, ended, back)
 
 
-def _round(answers: Answers, started: float, ended: float, back: float) -> _Round:
+def _round(answers: Answers, pace: Pace, started: float, ended: float, back: float) -> _Round:
+    # By the moments at which they were due alone: how long an answer took must not decide whether it counts.
+    steady = Answers([answer for answer in answers.answers if not pace.was_slow(answer.due)])
+
     def ms(tau: float, since: float, until: float) -> float:
-        return 1000 * answers.quantile(tau, since=since, until=until)
+        return 1000 * steady.quantile(tau, since=since, until=until)
 
     first = started + FIRST_SECONDS
     return _Round(
         requests=len(answers),
         failed=answers.failed(also=(429,)),
+        left_out=len(answers) - len(steady),
         p50_before=ms(0.5, 0.0, started),
         p99_before=ms(0.99, 0.0, started),
         p50_during=ms(0.5, first, ended),

@@ -136,7 +136,7 @@ BAD: dict[str, tuple[object, str]] = {
     "kind alone": ({"kind": "text", "runtime_seconds": 5}, "invalid_outcome"),
     "twice a job": ({**BY_CONFIG, "request_id": "a"}, "invalid_outcome"),
     "context of a request": ({"request_id": "a", "context": {}, "runtime_seconds": 5}, "invalid_outcome"),
-    "in the future": ({**BY_CONFIG, "finished_at": ago(minutes=-6)}, "invalid_outcome"),
+    "in the future": ({**BY_CONFIG, "finished_at": ago(hours=-2)}, "invalid_outcome"),
     "too old": ({**BY_CONFIG, "finished_at": ago(days=181)}, "invalid_outcome"),
     "no zone": ({**BY_CONFIG, "finished_at": "2026-11-29T08:15:00"}, "invalid_outcome"),
     "a day": ({**BY_CONFIG, "finished_at": "2026-11-29"}, "invalid_outcome"),

@@ -1,0 +1,30 @@
+"""Slow moments of the machine are told from the probe's own processor time, and from nothing that is measured."""
+
+import time
+
+import pytest
+
+from loadtest.pace import Pace, slow_spans, watched_pace
+
+
+def test_slow_pieces_make_spans_that_hold_what_they_may_have_met() -> None:
+    pieces = [(0.005 * place, 0.0001) for place in range(200)]
+    for place in (40, 41, 42, 120):
+        pieces[place] = (pieces[place][0], 0.0009)
+    spans = slow_spans(pieces)
+    assert spans == [
+        pytest.approx((0.190, 0.2709)),
+        pytest.approx((0.590, 0.6609)),
+    ]
+    pace = Pace(spans, 1.0)
+    assert pace.share == pytest.approx(0.0809 + 0.0709)
+    moments = (0.0, 0.189, 0.191, 0.27, 0.272, 0.6, 0.7)
+    assert [pace.was_slow(moment) for moment in moments] == [False, False, True, True, False, True, False]
+    assert not Pace().was_slow(1.0)
+
+
+def test_a_probe_watches_until_the_block_ends() -> None:
+    with watched_pace() as pace:
+        time.sleep(1.0)
+    assert 0.3 < pace.seconds < 2.0
+    assert 0.0 <= pace.share <= 1.2
