@@ -1,5 +1,7 @@
 """Every route under requests generated from the OpenAPI document."""
 
+from tempfile import TemporaryDirectory
+
 from rich.console import Console
 
 from loadtest.reliability.contract import check_routes
@@ -12,7 +14,12 @@ CASES_PER_ROUTE = 1000
 def run(cases_per_route: int = CASES_PER_ROUTE) -> bool:
     """Whether no answer was a 5xx, undocumented, or of another shape than the document says."""
     console = Console()
-    with running_service({"engine": "fake", "log_level": "error"}) as service:
+    with (
+        TemporaryDirectory() as directory,
+        running_service(
+            {"engine": "fake", "log_level": "error", "database_url": f"sqlite:///{directory}/outcomes.db"}
+        ) as service,
+    ):
         reports = check_routes(service.url, cases_per_route)
         alive = service.alive()
     for report in reports:
@@ -22,8 +29,8 @@ def run(cases_per_route: int = CASES_PER_ROUTE) -> bool:
     server_errors = sum(n for one in reports for status, n in one.statuses.items() if status >= 500)
     return save(
         "schemathesis",
-        f"schemathesis against the running service with the fake engine: {len(reports)} routes, half of the requests "
-        "as the OpenAPI document says, half against it.",
+        f"schemathesis against the running service with the fake engine and an outcome store: {len(reports)} routes, "
+        "half of the requests as the OpenAPI document says, half against it.",
         [
             Bound(
                 "requests of the route with fewest",
