@@ -9,7 +9,7 @@ from app.ask import quantile_key
 from app.cache import Found
 from app.contracts import Checkpoint
 from app.metrics import Metrics
-from app.units import Unit, Units
+from app.unit import Unit, Units
 from model.engines.base import Query
 from model.errors import JobcastError
 from model.prompt import Standing

@@ -24,7 +24,8 @@ from app.errors import OutcomesDisabled
 from app.metrics import Metrics
 from app.outcomes.report import Report, Verdict
 from app.timings import current
-from app.units import Unit, UnitReader, Units
+from app.unit import Unit, Units
+from app.units import UnitReader
 from model.engines.base import Query
 from model.errors import DeadlineExceeded, JobcastError
 from model.jobs.limits import check_object

@@ -29,8 +29,6 @@ from model.jobs.job import Job, Outcome, Reading
 from model.jobs.names import with_masked_names
 from model.jobs.time_limit import check_time, time_limit
 
-__all__ = ["LooksUp", "Unit", "UnitReader", "Units"]
-
 #: A job, and whether it is all that its config holds.
 _ReadJob: TypeAlias = tuple[Job, bool]
 _Made = TypeVar("_Made")

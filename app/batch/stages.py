@@ -19,7 +19,8 @@ from app.errors import BodyTooLarge, MalformedBody, problem
 from app.json import dump
 from app.metrics import Metrics
 from app.settings import Settings
-from app.units import UnitReader, Units
+from app.unit import Units
+from app.units import UnitReader
 from model import jobs
 from model.checkpoint import Checkpoint
 from model.engines.base import Engine, Query

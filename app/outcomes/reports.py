@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import structlog
 
@@ -15,7 +16,7 @@ from app.outcomes.report import Report, Verdict
 from app.outcomes.rows import Compared, OutcomeRow, PredictionRow, measured_text
 from app.outcomes.store import OutcomeStore
 from app.outcomes.writer import PredictionWriter
-from app.units import Units
+from app.unit import Unit, Units
 from model.errors import JobcastError, UnknownJob
 
 log = structlog.get_logger()
@@ -27,6 +28,8 @@ _RETRY_SECONDS = 2.0
 #: What was made of a report: a row, or what is wrong with it.
 _Made = OutcomeRow | BaseException
 Read = Callable[[Ask], Awaitable[Units]]
+#: Just read, or remembered.
+_Unit = TypeVar("_Unit", Unit, PredictionRow)
 
 
 class Reports:
@@ -145,10 +148,7 @@ async def _read(report: Report, read: Read) -> Identity:
     """Whose outcome it is by its configuration: that job's, the workflow's, or the only job's."""
     assert report.kind is not None and report.config is not None
     ask = Ask(report.kind, report.config, report.job, report.context or {}, series=report.series, history=())
-    units = await read(ask)
-    unit = units.workflow or (units.jobs[0] if len(units.jobs) == 1 else None)
-    if unit is None:
-        raise _of_several(len(units.jobs))
+    unit = _whole((await read(ask)).all)
     assert unit.identity is not None
     return unit.identity
 
@@ -166,14 +166,15 @@ def _chosen(units: Sequence[PredictionRow], name: bytes | None) -> PredictionRow
         if not named:
             raise UnknownJob(f"no job of that name; the prediction had {len(units)}")
         return named[0]
+    return _whole(units)
+
+
+def _whole(units: Sequence[_Unit]) -> _Unit:
+    """The workflow, or the only one. Raises UnknownJob."""
     whole = next((unit for unit in units if unit.scope == "workflow"), None)
-    if whole is None and len(units) > 1:
-        raise _of_several(len(units))
+    if whole is None and len(units) != 1:
+        raise UnknownJob(f"the outcome is of one of {len(units)} jobs; say which with `job`")
     return whole or units[0]
-
-
-def _of_several(count: int) -> UnknownJob:
-    return UnknownJob(f"the outcome is of one of {count} jobs; say which with `job`")
 
 
 def _unavailable() -> OutcomesUnavailable:
