@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -12,14 +11,11 @@ from model.evaluation.metrics import FloatArray, LabelArray
 from model.jobs.job import Outcome
 from model.targets import DEFAULT_TARGETS
 from model.training.corpus import HistoryIndex, Record
+from model.training.views import BEFORE_THE_FLOW, without_facts
 
 TARGETS = tuple(target.name for target in DEFAULT_TARGETS)
 QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 TEST_SPLITS = ("test_seen", "test_unseen")
-
-# openroad's `facts_before_stage` are known mid-flow only: the corpus asks for numbers without them as well.
-_FACTS = re.compile(r"^facts_before_stage:\n(?:[ \t]+.*\n|\n)*", re.MULTILINE)
-BEFORE_THE_FLOW = "openroad, before the flow"
 
 
 @dataclass(frozen=True)
@@ -95,10 +91,6 @@ def _views(
     if source == "openroad":
         bare = tuple(Case(without_facts(case.record), case.history) for case in cases)
         yield replace(cell, name=BEFORE_THE_FLOW, cases=bare, counts=False)
-
-
-def without_facts(record: Record) -> Record:
-    return replace(record, config=_FACTS.sub("", record.config)) if isinstance(record.config, str) else record
 
 
 def sampled(records: Iterable[Record], limit: int, seed: int) -> list[Record]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from model.evaluation.cells import BEFORE_THE_FLOW, TEST_SPLITS
+from model.evaluation.cells import TEST_SPLITS
 from model.evaluation.comparison import FEW_GROUPS
 from model.evaluation.forecast import JOBCAST
 from model.evaluation.left_out import EXPERTS, over_applications
 from model.evaluation.markdown import NOTHING, section, short, table, text
 from model.evaluation.results import WITHOUT, CellResult, Results, number
 from model.evaluation.significance import geometric_mean
+from model.training.views import BEFORE_THE_FLOW
 
 _SCORES = (
     ("mean_abs_ln", "mean abs ln error, over groups", 3),

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 from rich.progress import Progress, TaskID
 
-from model.evaluation.cells import BEFORE_THE_FLOW, QUANTILES, TARGETS, Cell, without_facts
+from model.evaluation.cells import QUANTILES, TARGETS, Cell
 from model.evaluation.chosen import chosen_parameters, keep_chosen
 from model.evaluation.digests import digest_of_records, digest_of_texts
 from model.evaluation.features import FeatureOptions, JobOf, TextOf
@@ -19,6 +19,7 @@ from model.evaluation.metrics import FloatArray
 from model.evaluation.source_rows import SourceRows
 from model.evaluation.store import Store
 from model.training.corpus import Record
+from model.training.views import BEFORE_THE_FLOW, without_facts
 
 __all__ = ["BASELINES", "BASELINES_WITH_HISTORY", "BaselineOptions", "baselines", "chosen_parameters"]
 

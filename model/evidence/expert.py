@@ -31,8 +31,9 @@ from model.jobs.job import Job, Scope
 #: What answers from words, numbers and categories alone; the trees behind them may read it.
 FIRST = ("linear", "plain", "neighbours")
 #: The trees: on numbers and the meaning of the words, which a new group has too; on numbers and categories; on all
-#: three; on what `plain` leaves; with what the first said; on everything.
-GROWN = ("bare", "categories", "worded", "residual", "stacked", "general")
+#: three; on all three again, grown on categories that no other job has as well; on what `plain` leaves; with what the
+#: first said; on everything.
+GROWN = ("bare", "categories", "worded", "named", "residual", "stacked", "general")
 #: Last the median of past jobs: of a job unlike all others nothing more may be known.
 MEMBERS = (*FIRST, *GROWN, "median")
 

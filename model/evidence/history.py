@@ -5,6 +5,7 @@ how familiar the job is. They are few enough to be fitted on hundreds of runs, a
 could break: boosted trees in this place were no better on later runs (docs/decisions.md).
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,10 +27,12 @@ _SAMENESS = {False: 0, True: 1, None: 2}
 #: within a week.
 _AGES = tuple(days * 86400.0 for days in (7, 30, 90, 365))
 #: Age, sameness, number of values (1, 2, 3 and more), familiarity; then weight of the last value against the median,
-#: and of the job's own estimate against both.
-SHAPE = (len(_AGES) + 1, len(_SAMENESS), _MOST_COUNTED, LEVELS + 1, 2)
+#: of the job's own estimate against both, and how far from both in ln it counts at all.
+SHAPE = (len(_AGES) + 1, len(_SAMENESS), _MOST_COUNTED, LEVELS + 1, 3)
 _LAST = (0.0, 0.25, 0.5, 0.75, 1.0)
 _OWN = tuple(np.linspace(0.0, 1.0, 11).tolist())
+#: Where the two are far apart, past values are nearly always right: an estimate moves them as if it were nearer.
+_REACHES = (0.5, math.inf)
 _FEWEST = 80
 
 
@@ -68,9 +71,11 @@ class Blend:
 
     def __call__(self, past: Past, estimate: float, familiarity: int) -> float:
         """Ln of the value that past runs and the job's own estimate (ln; NaN: none) suggest together."""
-        last, own = self.weights[past.age, past.sameness, past.count - 1, familiarity].tolist()
+        last, own, reach = self.weights[past.age, past.sameness, past.count - 1, familiarity].tolist()
         followed = last * past.last + (1.0 - last) * past.median
-        return float(followed if np.isnan(estimate) else own * estimate + (1.0 - own) * followed)
+        if math.isnan(estimate):
+            return float(followed)
+        return float(followed + own * min(max(estimate - followed, -reach), reach))
 
 
 def median_of_three() -> Blend:
@@ -94,10 +99,11 @@ def fit_blend(
     last, median, count, sameness, age = known[usable].T
     estimates, truth, weight = (part[usable] for part in (estimates, truth, weight))
     familiarity = familiarity[usable]
-    candidates = np.array([(a, b) for a in _LAST for b in _OWN])
-    followed = candidates[:, :1] * last + (1 - candidates[:, :1]) * median
-    guesses = candidates[:, 1:] * estimates + (1 - candidates[:, 1:]) * followed
-    errors = np.abs(guesses - truth)  # [candidates, jobs]
+    # Of equal ones the first: no limit where it does not help.
+    candidates = np.array([(a, b, c) for c in reversed(_REACHES) for a in _LAST for b in _OWN])
+    share, own, reach = candidates.T[:, :, None]
+    followed = share * last + (1 - share) * median
+    errors = np.abs(followed + own * np.clip(estimates - followed, -reach, reach) - truth)  # [candidates, jobs]
 
     def best(inside: NDArray[np.bool_], otherwise: NDArray[np.float64]) -> NDArray[np.float64]:
         if inside.sum() < _FEWEST:
@@ -106,7 +112,7 @@ def fit_blend(
         return chosen
 
     weights = np.zeros(SHAPE, dtype=np.float32)
-    everywhere = best(np.ones(len(truth), dtype=bool), np.zeros(2))
+    everywhere = best(np.ones(len(truth), dtype=bool), np.zeros(SHAPE[-1]))
     parts = (age, sameness, count, familiarity)
     by_sameness = [best(sameness == same, everywhere) for same in range(SHAPE[1])]
     for old, same in np.ndindex(SHAPE[:2]):

@@ -310,6 +310,8 @@ class DialectFit:
         for target, member in np.ndindex(len(self._targets), len(GROWN)):
             used = range(len(cuts)) if GROWN[member] == "general" else [0]
             rows = np.vstack([cuts[c].rows[inside[c]] for c in used])
+            if GROWN[member] == "named":
+                rows = self._layout.with_codes(rows, self._codes[train[inside[0]]])
             truth = np.concatenate([self._truth[train[inside[c]], target] for c in used])
             if GROWN[member] == "residual":
                 plain = FIRST.index("plain")

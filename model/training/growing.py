@@ -49,6 +49,12 @@ class Layout:
     codes: int
     targets: int
 
+    def with_codes(self, rows: Rows, codes: Rows) -> Rows:
+        """The rows with other codes."""
+        found = rows.copy()
+        found[:, self._code : self._code + self.codes] = codes
+        return found
+
     @property
     def _code(self) -> int:
         return self.numbers + self.meaning + self.encoded
@@ -62,6 +68,7 @@ class Layout:
             "bare": (np.arange(self.numbers + self.meaning),),
             "categories": (np.arange(self.numbers), codes),
             "worded": (np.arange(self.numbers + self.meaning), codes),
+            "named": (np.arange(self.numbers + self.meaning), codes),
             "residual": (np.arange(self.numbers), codes),
             "stacked": (np.arange(self.numbers), codes, told),
             "general": (np.arange(self._code), codes, told),

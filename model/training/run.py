@@ -50,6 +50,7 @@ from model.training.start import finished_model, starting_model
 from model.training.tokenizer import balanced, train_tokenizer
 from model.training.train import Progress as Step
 from model.training.train import TrainSettings, train
+from model.training.views import is_view, with_earlier_views
 
 _TOKENIZER, _HELD_OUT, _EXAMPLES = "tokenizer.json", "held_out.npz", "examples.pkl"
 
@@ -112,15 +113,16 @@ def _take_over(prepared: Path | None, directory: Path) -> None:
 
 
 def load_records(corpus: Path, settings: RunSettings) -> list[Record]:
-    """Train and val records, each source cut to the limit by even spacing."""
+    """Train and val records, each source cut to the limit by even spacing; then some as they are known earlier."""
     records = load(corpus, settings.sources, ["train", "val"])
     if settings.limit_per_source is None:
-        return records
+        return with_earlier_views(records)
     groups: defaultdict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         groups[record.source, record.split].append(record)
     limit = settings.limit_per_source
-    return [r for group in groups.values() for r in group[:: max(1, -(-len(group) // limit))]]
+    kept = (group[:: max(1, -(-len(group) // limit))] for group in groups.values())
+    return with_earlier_views([record for group in kept for record in group])
 
 
 def _encoder(
@@ -130,7 +132,7 @@ def _encoder(
     if not path.exists() and settings.training.base is not None:
         base_tokenizer(Path(settings.training.base), DEFAULT_TARGETS, settings.number_code).save(str(path))
     if not path.exists():
-        train_only = [r for r in records if r.split == "train"]
+        train_only = [r for r in records if r.split == "train" and not is_view(r)]
         task = progress.add_task("texts for the tokenizer", total=len(train_only))
 
         def texts() -> "list[tuple[str, str]]":
@@ -251,9 +253,11 @@ def finish(
         if record.split != "train":
             continue
         counts[record.source] += 1
+        # A view of a record is no further job.
+        jobs = 0 if is_view(record) else 1
         scope = support.setdefault(record.kind, {}).setdefault(scope_of(record), {})
         for name in record.targets:
-            scope[name] = scope.get(name, 0) + 1
+            scope[name] = scope.get(name, 0) + jobs
         if example.text not in texts:
             texts.add(example.text)
             seen.add(example.text)

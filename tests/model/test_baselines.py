@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from model.evaluation import methods, suite
 from model.evaluation.baselines import Medians, last_values, stage_of
-from model.evaluation.cells import BEFORE_THE_FLOW, QUANTILES, TARGETS, Cell, cells_of
+from model.evaluation.cells import QUANTILES, TARGETS, Cell, cells_of
 from model.evaluation.features import (
     FeatureOptions,
     TextFeatures,
@@ -39,6 +39,7 @@ from model.jobs import read
 from model.jobs.job import Outcome
 from model.training.corpus import HistoryIndex, Record
 from model.training.examples import job_of, text_of
+from model.training.views import BEFORE_THE_FLOW
 from tests.model.jobs_fixtures import CHAIN, workflow_of
 
 RUNTIME = TARGETS.index("runtime_seconds")

@@ -19,7 +19,7 @@ from app.cli import cli
 from model.evaluation import plots, ratio_plots, report
 from model.evaluation import run as harness
 from model.evaluation.__main__ import command
-from model.evaluation.cells import BEFORE_THE_FLOW, Cell, cells_of, sampled
+from model.evaluation.cells import Cell, cells_of, sampled
 from model.evaluation.forecast import JOBCAST, JOBCAST_HISTORY
 from model.evaluation.methods import KIND_MEDIAN, LAST_THREE, REQUESTED
 from model.evaluation.results import BAR_WITHOUT, WITH, WITHOUT, Results, manifest_summary, number
@@ -28,6 +28,7 @@ from model.evaluation.store import Store
 from model.evaluation.suite import BaselineOptions
 from model.jobs.job import Job, Outcome
 from model.training.corpus import HistoryIndex, Record
+from model.training.views import BEFORE_THE_FLOW
 
 HELP = ["evaluate", "--help"]
 

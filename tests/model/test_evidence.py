@@ -662,9 +662,13 @@ def test_zero_and_huge_values_have_finite_logarithms() -> None:
 
 def test_a_blend_follows_its_weights_and_does_without_an_estimate() -> None:
     weights = np.zeros(SHAPE, dtype=np.float32)
-    weights[3, 1, 2, 2] = 0.5, 0.25
+    weights[3, 1, 2, 2] = 0.5, 0.25, np.inf
+    weights[3, 1, 2, 4] = 0.5, 0.25, 4.0
     past, blend = Past(1.0, 3.0, 3, 1, 3), Blend(weights)
     assert blend(past, 10.0, 2) == pytest.approx(0.75 * 2.0 + 0.25 * 10.0)
+    assert blend(past, 10.0, 4) == pytest.approx(2.0 + 0.25 * 4.0)  # farther away than it counts
+    assert blend(past, -10.0, 4) == pytest.approx(2.0 - 0.25 * 4.0)
+    assert blend(past, 3.0, 4) == pytest.approx(2.0 + 0.25 * 1.0)
     assert blend(past, math.nan, 2) == pytest.approx(2.0)
     assert blend(past, 10.0, 3) == pytest.approx(3.0)
     assert blend(Past(1.0, 3.0, 2, 1, 3), 10.0, 2) == pytest.approx(3.0)
@@ -679,13 +683,13 @@ def test_a_fitted_blend_finds_what_the_truth_follows() -> None:
     truth = np.where(same == 1, last, np.where(familiar == 4, own, 0.5 * last + 0.5 * median))
     pasts = [Past(*one, 3, int(kept), 2) for *one, kept in zip(last, median, same, strict=True)]
     blend = fit_blend(pasts, own, familiar, truth, np.ones(size))
-    np.testing.assert_allclose(blend.weights[2, 1, 2, 0], (1.0, 0.0))
-    np.testing.assert_allclose(blend.weights[2, 1, 2, 4], (1.0, 0.0))
+    np.testing.assert_allclose(blend.weights[2, 1, 2, 0, :2], (1.0, 0.0))
+    np.testing.assert_allclose(blend.weights[2, 1, 2, 4, :2], (1.0, 0.0))
     np.testing.assert_allclose(blend.weights[2, 0, 2, 4, 1], 1.0)
-    np.testing.assert_allclose(blend.weights[2, 0, 2, 0], (0.5, 0.0))
+    np.testing.assert_allclose(blend.weights[2, 0, 2, 0, :2], (0.5, 0.0))
     # Nothing was seen of two values, or of another age: the weights of what is most like it.
-    np.testing.assert_allclose(blend.weights[2, 1, 1, 0], (1.0, 0.0))
-    np.testing.assert_allclose(blend.weights[4, 1, 0, 3], (1.0, 0.0))
+    np.testing.assert_allclose(blend.weights[2, 1, 1, 0, :2], (1.0, 0.0))
+    np.testing.assert_allclose(blend.weights[4, 1, 0, 3, :2], (1.0, 0.0))
     np.testing.assert_allclose(blend.weights[2, 2, 2, 0], blend.weights[4, 2, 1, 4])
 
 
@@ -729,7 +733,7 @@ def an_expert(*, with_history: bool = True, with_neighbours: bool = True) -> Exp
     weights[..., MEMBERS.index("general")] = 0.9
     weights[..., MEMBERS.index("linear")] = weights[..., MEMBERS.index("neighbours")] = 0.05
     followed = np.zeros(SHAPE, dtype=np.float32)
-    followed[..., 1] = 0.5
+    followed[..., 1:] = 0.5, np.inf
     by_history = {0: Blend(followed)} if with_history else {}
     strangeness = fit_strangeness(encodings.rows(keys)[1], np.empty((0, keys.shape[1]), dtype=bool))
     return Expert(basis, encodings, trees, strangeness, Mix(weights, weights), by_history)
