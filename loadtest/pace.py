@@ -12,7 +12,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,22 +28,40 @@ _SLOW = 2.0
 _BEFORE_SECONDS, _AFTER_SECONDS = 0.010, 0.060
 
 
+@dataclass(frozen=True)
+class Slow:
+    """A span of `time.perf_counter()` in which the machine was slow; pace: a share of the usual one."""
+
+    since: float
+    to: float
+    pace: float = 0.0
+
+
 @dataclass
 class Pace:
-    """Spans (from, to) of `time.perf_counter()` in which the machine was slow, ascending; seconds: watched in all."""
+    """slow: ascending, some time between them; seconds: watched in all."""
 
-    slow: list[tuple[float, float]] = field(default_factory=list)
+    slow: list[Slow] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def share(self) -> float:
         """Of the time: how much of it was slow."""
-        return sum(to - since for since, to in self.slow) / self.seconds if self.seconds else 0.0
+        return sum(one.to - one.since for one in self.slow) / self.seconds if self.seconds else 0.0
 
-    def was_slow(self, moment: float) -> bool:
-        """Whether what was due at this `perf_counter()` may have been met by that."""
-        place = np.searchsorted([since for since, _ in self.slow], moment, side="right")
-        return bool(place) and moment < self.slow[place - 1][1]
+    def was_slow(
+        self,
+        moment: float,
+        *,
+        before: float = _BEFORE_SECONDS,
+        backlog: Callable[[Slow], float] | None = None,
+    ) -> bool:
+        """Whether what was due at this `perf_counter()` may have been met by that.
+
+        before: a slow span meets what was due so many seconds earlier; backlog: and so long after, from the span.
+        """
+        after = backlog or (lambda _: 0.0)
+        return any(one.since - before <= moment < one.to + _AFTER_SECONDS + after(one) for one in self.slow)
 
 
 @contextmanager
@@ -68,18 +86,25 @@ def watched_pace(core: int | None = None) -> Iterator[Pace]:
         found.seconds = pieces[-1][0] - pieces[0][0]
 
 
-def slow_spans(pieces: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Of pieces of work (moment, seconds) where the machine was slow, with what is before and after it; none touch."""
+def slow_spans(pieces: Sequence[tuple[float, float]]) -> list[Slow]:
+    """Of pieces of work (moment, seconds) where the machine was slow; spans close to each other are one."""
     usual = float(np.median([seconds for _, seconds in pieces]))
     spans: list[tuple[float, float]] = []
     for moment, seconds in pieces:
         if seconds > _SLOW * usual:
-            since, to = moment - _BEFORE_SECONDS, moment + seconds + _AFTER_SECONDS
-            if spans and since <= spans[-1][1]:
-                spans[-1] = (spans[-1][0], max(spans[-1][1], to))
+            if spans and moment - _BEFORE_SECONDS <= spans[-1][1] + _AFTER_SECONDS:
+                spans[-1] = (spans[-1][0], moment + seconds)
             else:
-                spans.append((since, to))
-    return spans
+                spans.append((moment, moment + seconds))
+    return [Slow(since, to, _pace(pieces, usual, since, to)) for since, to in spans]
+
+
+def _pace(pieces: Sequence[tuple[float, float]], usual: float, since: float, to: float) -> float:
+    """What was done between two moments, as a share of the usual: each piece stands for the pause before it too."""
+    inside = [seconds for moment, seconds in pieces if since <= moment < to]
+    covered = [_PAUSE_SECONDS + seconds for seconds in inside]
+    paces = [min(1.0, usual / seconds) for seconds in inside]
+    return float(np.average(paces, weights=covered))
 
 
 def _probe() -> None:

@@ -1,13 +1,17 @@
 """Load tests of a running service on one core, and the simulation of the same loads beside them.
 
 costs ─► capacity (closed loop) ─► open loops at 50, 70 and 90 % of it ─► the same schedules, simulated
+
+A machine may stand still by itself (`loadtest.pace`). The simulation is told when it did, and has to come out at what
+all requests together met. What the service does is seen in the requests that no standstill met, nor what it left to do:
+which those are follows from when they were due, never from how long they took.
 """
 
 import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
@@ -18,8 +22,9 @@ from loadtest.capacity.costs import UnitCosts, kind_of, measure_costs
 from loadtest.capacity.results import load, save
 from loadtest.capacity.simulation import Asked, Simulation
 from loadtest.load.locust_process import run_locust
-from loadtest.load.objectives import Measured
+from loadtest.load.objectives import Measured, Run
 from loadtest.load.scenarios import Mix, schedule, warm_up
+from loadtest.pace import Pace, Slow, watched_pace
 from loadtest.reliability.running import RunningService, running_service
 
 SCENARIO = "steady"
@@ -27,8 +32,8 @@ MIXES: tuple[Mix, ...] = ("cold", "hot")
 SHARES = (0.5, 0.7, 0.9)
 _SERVICE_CORE, _LOCUST_CORE = 0, 1
 _CLIENTS, _CAPACITY_SECONDS = 32, 15.0
-#: Of a run at a share of capacity: some thousand requests each.
-_SECONDS = {"cold": 60.0, "hot": 20.0}
+#: Of a run at a share of capacity: some thousand requests each, so that no single burst decides the 99th percentile.
+_SECONDS = {"cold": 120.0, "hot": 20.0}
 _QUIET_RATE, _QUIET_SECONDS = 20.0, 10.0
 #: The closed loop's own way to hide: the service stands still for so long, in the middle.
 _FROZEN_SECONDS, _LOOP_SECONDS, _LOOP_SHARE = 2.0, 40.0, 0.7
@@ -36,7 +41,7 @@ console = Console()
 
 
 def measure() -> None:
-    """Everything but bulk scoring; about eight minutes."""
+    """Everything but bulk scoring; about twelve minutes."""
     with running_service({"log_level": "warning"}, core=_SERVICE_CORE) as service:
         costs = measure_costs(service, _SERVICE_CORE)
         console.print(
@@ -46,13 +51,51 @@ def measure() -> None:
         save("costs", asdict(_with_client(service, costs, capacities["hot"].client_seconds)))
         for mix, capacity in capacities.items():
             for seed, share in enumerate(SHARES, 10):
-                rate, seconds = share * capacity.answered, _SECONDS[mix]
-                run = run_locust(service.url, SCENARIO, mix, seconds, rate=rate, seed=seed, core=_LOCUST_CORE)
-                figures = {"measured": asdict(run), "rate": rate, "seed": seed, "seconds": seconds}
-                save(f"run {mix} {share}", figures)
-                console.print(f"{mix} at {share:.0%}: {run}")
+                found = _at(service, mix, share * capacity.answered, share, seed)
+                save(f"run {mix} {share}", found)
+                console.print(f"{mix} at {share:.0%}: {found['measured']}, steady: {found['steady']}")
         _loops(service)
     simulate()
+
+
+def _at(service: RunningService, mix: Mix, rate: float, share: float, seed: int) -> dict[str, Any]:
+    """A load at a share of capacity, and how steady the machine was meanwhile."""
+    seconds = _SECONDS[mix]
+    with watched_pace(_LOCUST_CORE) as pace:
+        run = run_locust(service.url, SCENARIO, mix, seconds, rate=rate, seed=seed, core=_LOCUST_CORE)
+    slow = [
+        Slow(one.since - run.began, one.to - run.began, one.pace)
+        for one in pace.slow
+        if run.began <= one.since and one.to <= run.began + seconds
+    ]
+    return {
+        "measured": asdict(run.measured),
+        "steady": asdict(steady(run, pace, share)),
+        "slow": [asdict(one) for one in slow],
+        "rate": rate,
+        "seed": seed,
+        "seconds": seconds,
+    }
+
+
+def steady(run: Run, pace: Pace, share: float) -> Measured:
+    """Of the requests that no standstill met. share: of capacity; what is left is worked off by the rest of it.
+
+    A standstill meets what was due up to the usual time of a request before it. Failures count, whenever they were.
+    """
+
+    def backlog(slow: Slow) -> float:
+        return (1 - slow.pace) * (slow.to - slow.since) * share / (1 - share)
+
+    usual = run.measured.p50 / 1000
+    kept = [
+        milliseconds
+        for due, milliseconds in zip(run.due, run.milliseconds, strict=True)
+        if not pace.was_slow(due, before=usual, backlog=backlog)
+    ]
+    measured = run.measured
+    found = Measured.of(kept, measured.failures, measured.offered, 1.0)
+    return replace(found, answered=measured.answered)
 
 
 def _capacity(service: RunningService, mix: Mix) -> Measured:
@@ -60,7 +103,7 @@ def _capacity(service: RunningService, mix: Mix) -> Measured:
     for seconds, seed in ((5.0, 90), (_CAPACITY_SECONDS, 91)):
         found = run_locust(
             service.url, SCENARIO, mix, seconds, clients=_CLIENTS, seed=seed, core=_LOCUST_CORE
-        )
+        ).measured
     save(f"capacity {mix}", asdict(found))
     console.print(f"{mix}: capacity {found.answered:.1f} requests a second")
     return found
@@ -73,7 +116,7 @@ def _with_client(service: RunningService, costs: UnitCosts, client: float) -> Un
     """
     quiet = run_locust(
         service.url, SCENARIO, "hot", _QUIET_SECONDS, rate=_QUIET_RATE, seed=80, core=_LOCUST_CORE
-    )
+    ).measured
     return replace(costs, client=client, outside=max(0.0, quiet.p50 / 1000 - costs.hit - costs.wake - client))
 
 
@@ -84,15 +127,18 @@ def simulate() -> None:
     for name, run in content.items():
         if name.startswith("run "):
             mix = name.split()[1]
-            found = simulated(costs, mix, run["rate"], run["seconds"], run["seed"])  # type: ignore[arg-type]
-            kept = {key: run[key] for key in ("measured", "rate", "seed", "seconds")}
+            slow = [Slow(**one) for one in run["slow"]]
+            found = simulated(costs, mix, run["rate"], run["seconds"], run["seed"], slow)  # type: ignore[arg-type]
+            kept = {key: run[key] for key in ("measured", "steady", "slow", "rate", "seed", "seconds")}
             save(name, {**kept, "simulated": asdict(found)})
 
 
-def simulated(costs: UnitCosts, mix: Mix, rate: float, seconds: float, seed: int) -> Measured:
-    """What the simulation says to the very schedule that Locust keeps."""
+def simulated(
+    costs: UnitCosts, mix: Mix, rate: float, seconds: float, seed: int, slow: Sequence[Slow] = ()
+) -> Measured:
+    """What the simulation says to the very schedule that Locust keeps, on a machine that is slow now and then."""
     planned = schedule(SCENARIO, mix, rate, seconds, seed)
-    simulation = Simulation(costs, known=warm_up(SCENARIO, mix))
+    simulation = Simulation(costs, known=warm_up(SCENARIO, mix), slow=slow)
     taken = simulation.run([Asked(due.seconds, due.body, kind_of(due.body)) for due in planned])
     last = max(due + waited for due, waited in simulation.answered)
     return Measured.of(list(1000 * taken), {}, len(planned) / seconds, last)
@@ -124,7 +170,7 @@ def _loops(service: RunningService) -> None:
                 clients=clients if loop == "closed" else 1,
                 seed=60 + len(found),
                 core=_LOCUST_CORE,
-            )
+            ).measured
         found[loop] = asdict(run)
     save("loops", {**found, "clients": clients, "rate": rate, "frozen_seconds": _FROZEN_SECONDS})
     console.print(f"open and closed: {json.dumps(found)}")

@@ -132,7 +132,14 @@ def _runs(content: dict[str, Any]) -> str:
             for name, _ in _FIGURES:
                 simulated = f" ({run['simulated'][name]:.4g})" if "simulated" in run else ""
                 cells.append(f"{run['measured'][name]:.4g}{simulated}")
-            rows.append([*cells, f"{run['measured']['errors']:.2%}"])
+            cells.append(f"{run['measured']['errors']:.2%}")
+            stood = sum((1 - one["pace"]) * (one["to"] - one["since"]) for one in run["slow"])
+            steady = run["steady"]
+            cells += [
+                f"{stood / run['seconds']:.1%}",
+                f"{steady['requests'] / run['measured']['requests']:.0%}",
+            ]
+            rows.append([*cells, *(f"{steady[name]:.4g}" for name in ("p50", "p95", "p99"))])
     capacities = [
         f"{mix} {one['answered']:.1f} (Locust's core busy for {one['answered'] * one['client_seconds']:.0%})"
         for mix in MIXES
@@ -149,7 +156,23 @@ def _runs(content: dict[str, Any]) -> str:
         "times from the moment at which a request was due. In brackets the simulation of the same schedule, "
         "from the costs above "
         "alone: nothing in it is fitted to these runs.",
-        table(["load", "offered /s", "requests", *(title for _, title in _FIGURES), "errors"], rows),
+        "**Standstills.** The machine itself may stand still, all its cores at once and with nothing running "
+        "(`loadtest/pace.py` says when): *stood still* is the work lost to that, and the simulation is told when it "
+        "was. *Steady* are the requests that no standstill met, nor the backlog that it left; which those are follows "
+        "from when they were due alone.",
+        table(
+            [
+                "load",
+                "offered /s",
+                "requests",
+                *(title for _, title in _FIGURES),
+                "errors",
+                "stood still",
+                "steady",
+                *(f"steady {name} ms" for name in ("p50", "p95", "p99")),
+            ],
+            rows,
+        ),
         "![Measured and simulated](img/capacity-runs.png)",
         f"The mix *zipf* of the scenarios draws jobs by a Zipf law with exponent {EXPONENT}, fitted to how "
         f"often recurring jobs ran in "

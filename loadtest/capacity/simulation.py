@@ -8,7 +8,8 @@
 Event loop, readers and engine share the cores. The loop goes first (`app.priority`); readers hold the interpreter, so
 that all of them together advance like one; beside a reader the engine has the share that was measured. Deadlines and
 refusals are left out: below capacity nothing is refused. The generator is there too: it has a core of its own, on
-which its requests and answers queue as they do in the service.
+which its requests and answers queue as they do in the service. A machine that was seen to be slow for a while is as
+slow here, all of its cores.
 """
 
 import math
@@ -20,6 +21,7 @@ import numpy as np
 
 from app.settings import Settings
 from loadtest.capacity.costs import UnitCosts
+from loadtest.pace import Slow
 
 _SETTINGS = Settings.model_fields
 
@@ -61,7 +63,7 @@ class _Work:
 
 
 class Simulation:
-    """One replica on `cores` cores. known: jobs whose answers are kept already."""
+    """One replica on `cores` cores. known: jobs whose answers are kept already; slow: when the machine is."""
 
     def __init__(
         self,
@@ -70,9 +72,11 @@ class Simulation:
         cores: int = 1,
         limits: Limits | None = None,
         known: Sequence[Hashable] = (),
+        slow: Sequence[Slow] = (),
     ) -> None:
         self._costs, self._cores, self._limits = costs, cores, limits or Limits()
         self._known = set(known)
+        self._slow = deque(slow)
         self._now = 0.0
         self._client: deque[_Work] = deque()
         self._loop: deque[_Work] = deque()
@@ -186,8 +190,14 @@ class Simulation:
 
     def _advance(self, until: float) -> None:
         """Let everybody work until something is done, somebody comes, or patience ends."""
-        working = self._paces()
-        end = min([until, *(self._now + work.seconds / pace for work, pace in working)])
+        while self._slow and self._now >= self._slow[0].to:
+            self._slow.popleft()
+        machine, change = 1.0, math.inf
+        if self._slow:
+            slow = self._slow[0]
+            machine, change = (slow.pace, slow.to) if self._now >= slow.since else (1.0, slow.since)
+        working = [(work, machine * pace) for work, pace in self._paces()] if machine > 0 else []
+        end = min([until, change, *(self._now + work.seconds / pace for work, pace in working)])
         patience = self._patience()
         if self._now < patience:
             end = min(end, patience)

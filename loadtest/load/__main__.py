@@ -44,7 +44,7 @@ def run(
     with _service() as (url, core):
         for name in SCENARIOS:
             html = report / f"{name}.html"
-            found = run_locust(url, name, _mix(mix), seconds, rate=rate, core=core, html=html)
+            found = run_locust(url, name, _mix(mix), seconds, rate=rate, core=core, html=html).measured
             _show(f"{name}, {mix}", [found])
             # An ebbing load ends on the last answer, bursts at random: only a stream keeps its rate to the end.
             missed += [f"{name}: {sentence}" for sentence in objectives.missed(found)]
@@ -67,8 +67,8 @@ def knee(
     with _service() as (url, core):
         seeds = iter(range(1, 100))
         found = find_knee(
-            lambda rate: run_locust(
-                url, scenario, _mix(mix), seconds, rate=rate, seed=next(seeds), core=core
+            lambda rate: (
+                run_locust(url, scenario, _mix(mix), seconds, rate=rate, seed=next(seeds), core=core).measured
             ),
             first,
             times_quiet=times_quiet,

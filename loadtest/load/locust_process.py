@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from loadtest.load.objectives import Measured
+from loadtest.load.objectives import Measured, Run
 from loadtest.load.scenarios import Mix
 from loadtest.reliability.running import ROOT
 
@@ -32,7 +32,7 @@ def run_locust(
     core: int | None = None,
     html: Path | None = None,
     more: Sequence[str] = (),
-) -> Measured:
+) -> Run:
     """One headless run. rate: of an open loop; None: a closed loop of so many clients.
 
     more: further options, such as objectives. Raises LoadFailed.
@@ -58,4 +58,5 @@ def run_locust(
         )
         if not measured.exists():
             raise LoadFailed(done.stderr[-2000:])
-        return Measured(**json.loads(measured.read_text()))
+        found = json.loads(measured.read_text())
+        return Run(**{**found, "measured": Measured(**found["measured"])})

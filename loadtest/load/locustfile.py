@@ -24,7 +24,7 @@ from locust import FastHttpUser, events, task
 from locust.env import Environment
 
 from loadtest.load.bounds import fault
-from loadtest.load.objectives import Measured, Objectives
+from loadtest.load.objectives import Measured, Objectives, Run
 from loadtest.load.scenarios import MIXES, SCENARIOS, endless, schedule, warm_up
 
 _CONNECTIONS = 2000
@@ -33,10 +33,11 @@ _LIMITS = ("p50", "p95", "p99", "p99_over_p50", "errors", "answered")
 
 
 class _Record:
-    """What Locust's rounded statistics do not keep: exact times, in milliseconds."""
+    """What Locust's rounded statistics do not keep: exact times, in milliseconds, and when each request was due."""
 
     def __init__(self) -> None:
         self.milliseconds: list[float] = []
+        self.due: list[float] = []
         self.failures: Counter[str] = Counter()
         self.offered = 0.0
         self.began = self.ended = 0.0
@@ -46,12 +47,13 @@ class _Record:
         """Now the first request may be due."""
         self.began, self.used = time.perf_counter(), time.process_time()
 
-    def measured(self) -> Measured:
+    def run(self) -> Run:
         used = time.process_time() - self.used
         seconds = self.ended - self.began
         offered = self.offered or len(self.milliseconds) / seconds
         found = Measured.of(self.milliseconds, self.failures, offered, seconds)
-        return replace(found, client_seconds=used / max(found.requests, 1))
+        found = replace(found, client_seconds=used / max(found.requests, 1))
+        return Run(found, tuple(self.due), tuple(self.milliseconds), self.began)
 
 
 _record = _Record()
@@ -150,6 +152,7 @@ class LoadUser(FastHttpUser):
             _record.ended = time.perf_counter()
             answer.request_meta["response_time"] = 1000 * (_record.ended - due)
             if answer.status_code == 200:
+                _record.due.append(due)
                 _record.milliseconds.append(answer.request_meta["response_time"])
                 answer.success()
             else:
@@ -173,11 +176,11 @@ def _judge(environment: Environment, **_: Any) -> None:
     options = environment.parsed_options
     if options is None or not _record.began:
         return
-    run = _record.measured()
+    run = _record.run()
     if options.measured:
         Path(options.measured).write_text(json.dumps(asdict(run)))
     objectives = Objectives(**{name: getattr(options, f"objective_{name}") for name in _LIMITS})
-    missed = list(objectives.missed(run))
+    missed = list(objectives.missed(run.measured))
     for sentence in missed:
         sys.stderr.write(f"loadtest: missed: {sentence}\n")
     environment.process_exit_code = 1 if missed else 0

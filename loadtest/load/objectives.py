@@ -41,6 +41,18 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Run:
+    """A load and every answer to it. due: moments of `time.perf_counter()`, which all processes of a machine share;
+    milliseconds: from then to the answer; began: when the first request could be due.
+    """
+
+    measured: Measured
+    due: Sequence[float]
+    milliseconds: Sequence[float]
+    began: float
+
+
+@dataclass(frozen=True)
 class Objectives:
     """Limits; None: no such limit. p99_over_p50: p99 as a multiple of p50; answered: a share of what was offered."""
 

@@ -103,7 +103,9 @@ def fit_blend(
     candidates = np.array([(a, b, c) for c in reversed(_REACHES) for a in _LAST for b in _OWN])
     share, own, reach = candidates.T[:, :, None]
     followed = share * last + (1 - share) * median
-    errors = np.abs(followed + own * np.clip(estimates - followed, -reach, reach) - truth)  # [candidates, jobs]
+    errors = np.abs(
+        followed + own * np.clip(estimates - followed, -reach, reach) - truth
+    )  # [candidates, jobs]
 
     def best(inside: NDArray[np.bool_], otherwise: NDArray[np.float64]) -> NDArray[np.float64]:
         if inside.sum() < _FEWEST:

@@ -19,7 +19,15 @@ def run(*, simulated: float = 1.0, tail: float = 3.0, errors: float = 0.0) -> di
     """simulated: of what was measured; tail: p99 / p50."""
     measured = Measured(20.0, 20.0, 800, errors, 40.0, 80.0, 40.0 * tail)
     answer = {name: value * simulated for name, value in asdict(measured).items() if isinstance(value, float)}
-    return {"measured": asdict(measured), "simulated": answer, "rate": 20.0, "seed": 1, "seconds": 40.0}
+    return {
+        "measured": asdict(measured),
+        "steady": asdict(measured),
+        "slow": [],
+        "simulated": answer,
+        "rate": 20.0,
+        "seed": 1,
+        "seconds": 40.0,
+    }
 
 
 def missed(content: dict[str, Any]) -> list[str]:
@@ -32,9 +40,12 @@ def missed(content: dict[str, Any]) -> list[str]:
         (run(simulated=0.81), []),
         (run(simulated=1.21), ["simulation beside run cold 0.7, worst figure"]),
         (run(simulated=0.79), ["simulation beside run cold 0.7, worst figure"]),
-        (run(tail=5.1), ["p99 / p50 at 70 %, cold"]),
+        (run(tail=5.1), ["p99 / p50 at 70 %, cold, the machine steady"]),
         (run(errors=0.001), ["errors at 70 %, cold"]),
-        (run(tail=float("nan")), ["p99 / p50 at 70 %, cold", "simulation beside run cold 0.7, worst figure"]),
+        (
+            run(tail=float("nan")),
+            ["p99 / p50 at 70 %, cold, the machine steady", "simulation beside run cold 0.7, worst figure"],
+        ),
     ],
 )
 def test_a_bound_that_is_passed_is_missed(found: dict[str, Any], told: list[str]) -> None:

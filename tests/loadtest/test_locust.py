@@ -28,7 +28,10 @@ def service() -> Iterator[RunningService]:
 
 def test_an_open_loop_keeps_its_schedule_and_leaves_a_report(service: RunningService, tmp_path: Path) -> None:
     html = tmp_path / "report.html"
-    run = run_locust(service.url, "steady", "hot", 3, rate=20, html=html)
+    found = run_locust(service.url, "steady", "hot", 3, rate=20, html=html)
+    run = found.measured
+    assert len(found.due) == len(found.milliseconds) == run.requests
+    assert all(0 < due - found.began < 3 for due in found.due)
     assert run.errors == 0
     assert run.requests == pytest.approx(run.offered * 3)
     assert 0 < run.p50 <= run.p95 <= run.p99
@@ -56,7 +59,8 @@ def test_an_open_loop_shows_a_standstill_that_a_closed_loop_hides(service: Runni
         thread = threading.Thread(target=stand_still)
         thread.start()
         try:
-            return run_locust(service.url, "steady", "cold", 6, rate=rate, seed=4 if rate else 5).p95
+            seed = 4 if rate else 5
+            return run_locust(service.url, "steady", "cold", 6, rate=rate, seed=seed).measured.p95
         finally:
             thread.join()
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from loadtest.pace import Pace, slow_spans, watched_pace
+from loadtest.pace import Pace, Slow, slow_spans, watched_pace
 
 
 def test_slow_pieces_make_spans_that_hold_what_they_may_have_met() -> None:
@@ -12,15 +12,24 @@ def test_slow_pieces_make_spans_that_hold_what_they_may_have_met() -> None:
     for place in (40, 41, 42, 120):
         pieces[place] = (pieces[place][0], 0.0009)
     spans = slow_spans(pieces)
-    assert spans == [
-        pytest.approx((0.190, 0.2709)),
-        pytest.approx((0.590, 0.6609)),
+    assert [(one.since, one.to) for one in spans] == [
+        pytest.approx((0.200, 0.2109)),
+        pytest.approx((0.600, 0.6009)),
     ]
+    assert [one.pace for one in spans] == pytest.approx([1 / 9, 1 / 9])
     pace = Pace(spans, 1.0)
-    assert pace.share == pytest.approx(0.0809 + 0.0709)
+    assert pace.share == pytest.approx(0.0109 + 0.0009)
     moments = (0.0, 0.189, 0.191, 0.27, 0.272, 0.6, 0.7)
     assert [pace.was_slow(moment) for moment in moments] == [False, False, True, True, False, True, False]
     assert not Pace().was_slow(1.0)
+
+
+def test_what_came_before_and_what_was_left_undone_can_be_met_too() -> None:
+    pace = Pace([Slow(1.0, 1.2, pace=0.5)], 2.0)
+    assert not pace.was_slow(0.9)
+    assert pace.was_slow(0.9, before=0.15)
+    assert not pace.was_slow(1.3)
+    assert pace.was_slow(1.3, backlog=lambda one: (1 - one.pace) * (one.to - one.since))
 
 
 def test_a_probe_watches_until_the_block_ends() -> None:

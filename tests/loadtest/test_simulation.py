@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from loadtest.capacity.costs import UnitCosts
+from loadtest.capacity.measure import steady
 from loadtest.capacity.plan import Assumptions, break_even, needs, seconds_of_core
 from loadtest.capacity.simulation import Asked, Limits, Simulation
+from loadtest.load.objectives import Measured, Run
+from loadtest.pace import Pace, Slow
 
 COSTS = UnitCosts(
     kinds=("text",),
@@ -128,3 +131,24 @@ def test_an_event_loop_that_slept_costs_its_waking() -> None:
     sleepy = replace(COSTS, wake=0.005)
     taken = Simulation(sleepy, known=["a"]).run([Asked(0.0, "a"), Asked(0.0, "a"), Asked(1.0, "a")])
     assert taken == pytest.approx([0.006, 0.007, 0.006])
+
+
+def test_a_machine_that_stands_still_keeps_everybody_waiting() -> None:
+    alone = Simulation(COSTS).run([Asked(0.0, 0)])[0]
+    slow = [Slow(0.0, 0.5), Slow(0.6, 0.7, pace=0.5)]
+    simulation = Simulation(COSTS, known=["kept"], slow=slow)
+    taken = simulation.run([Asked(0.1, 0), Asked(0.6, "kept"), Asked(0.8, "kept")])
+    assert taken == pytest.approx([0.4 + alone, 2 * COSTS.hit, COSTS.hit])
+
+
+def test_what_a_standstill_met_is_told_by_when_it_was_due() -> None:
+    """One of a tenth of a second at half of capacity leaves work for as long again, less what was done meanwhile."""
+    due = np.arange(0, 2, 0.01)
+    milliseconds = np.where(np.arange(200) % 2, 20.0, 10.0)
+    run = Run(
+        Measured.of(list(milliseconds), {"503": 2}, 100.0, 2.0), list(100.0 + due), list(milliseconds), 100.0
+    )
+    found = steady(run, Pace([Slow(101.0, 101.1, pace=0.2)], 2.0), 0.5)
+    # 0.98 (a usual time before) to 1.1 + 0.06 (as everywhere) + 0.08 (left to do)
+    assert found.requests == 2 + np.count_nonzero((due < 0.985) | (due > 1.235))
+    assert (found.failures, found.p50) == ({"503": 2}, pytest.approx(15.0, abs=5.1))

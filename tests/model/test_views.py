@@ -36,7 +36,9 @@ def test_jobs_of_a_flow_are_there_twice_and_others_once() -> None:
     found = with_earlier_views(records)
     assert found[:4] == records
     assert found[4:] == [
-        replace(record, source=BEFORE_THE_FLOW, config=BARE) for record in records if record.source == "openroad"
+        replace(record, source=BEFORE_THE_FLOW, config=BARE)
+        for record in records
+        if record.source == "openroad"
     ]
     assert [is_view(record) for record in found] == [False] * 4 + [True] * 3
     assert len({id(record.config) for record in found[4:]}) == 1  # equal texts are one string
@@ -48,4 +50,6 @@ def test_a_view_has_a_dialect_and_a_past_of_its_own() -> None:
     index = Histories(found)
     for record in found:
         past = index.history_of(record)
-        assert [outcome.values["runtime_seconds"] for outcome in past] == ([1.0] if record.id[-1] == "2" else [])
+        assert [outcome.values["runtime_seconds"] for outcome in past] == (
+            [1.0] if record.id[-1] == "2" else []
+        )
