@@ -7,6 +7,7 @@
 Statistics, the HTML report and headless mode are Locust's own. Objectives decide the exit status.
 """
 
+import gc
 import itertools
 import json
 import sys
@@ -44,7 +45,9 @@ class _Record:
         self.used = 0.0
 
     def begin(self) -> None:
-        """Now the first request may be due."""
+        """Now the first request may be due; what is there already is no garbage, and looking at it takes time."""
+        gc.collect()
+        gc.freeze()
         self.began, self.used = time.perf_counter(), time.process_time()
 
     def run(self) -> Run:

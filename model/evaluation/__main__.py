@@ -44,7 +44,9 @@ def main(
         BaselineOptions.per_source
     ),
     rounds: Annotated[int, typer.Option(min=1, help="Boosting rounds.")] = BaselineOptions.rounds,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the baselines.")] = BaselineOptions.threads,
+    processes: Annotated[
+        int, typer.Option(min=1, help="That fit the baselines, one thread each.")
+    ] = BaselineOptions.processes,
     output: Annotated[Path, typer.Option(help="Where the report goes.")] = _REPOSITORY / "docs",
     runs: Annotated[Path, typer.Option(help="Where predictions are kept.")] = (
         _REPOSITORY / "runs" / "evaluation"
@@ -77,7 +79,7 @@ def main(
         seed=seed,
         text_version=TEXT_VERSION,
         left_out=LeftOutOptions() if leave_out else None,
-        baselines=BaselineOptions(per_source=per_source, rounds=rounds, threads=threads, seed=seed),
+        baselines=BaselineOptions(per_source=per_source, rounds=rounds, processes=processes, seed=seed),
     )
     checkpoints = checkpoint or [_DEFAULT_CHECKPOINT]
     forecasters = [] if baselines_only else [_forecaster(path) for path in checkpoints]

@@ -4,11 +4,12 @@ Fit on `train`, choose on `val`, answer the cells. Every array is stored as soon
 resumes, and another checkpoint refits nothing.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
 from model.evaluation.cells import QUANTILES, TARGETS, Cell
 from model.evaluation.chosen import chosen_parameters, keep_chosen
@@ -19,6 +20,7 @@ from model.evaluation.metrics import FloatArray
 from model.evaluation.source_rows import SourceRows
 from model.evaluation.store import Store
 from model.training.corpus import Record
+from model.training.forking import forked
 from model.training.views import BEFORE_THE_FLOW, without_facts
 
 __all__ = ["BASELINES", "BASELINES_WITH_HISTORY", "BaselineOptions", "baselines", "chosen_parameters"]
@@ -32,20 +34,21 @@ class BaselineOptions:
     """What the baselines may use.
 
     per_source: at most so many train records of each source, drawn by hash, for the learned ones; searched: of
-    these, so many for choosing parameters; only: these methods (default: all).
+    these, so many for choosing parameters; only: these methods (default: all). processes: of one thread each, which is
+    faster than threads within one fit.
     """
 
     per_source: int = 12_000
     searched: int = 3_000
     rounds: int = 1_000
-    threads: int = 2
+    processes: int = 2
     seed: int = 0
     only: tuple[str, ...] | None = None
     features: FeatureOptions = field(default_factory=FeatureOptions)
 
     def parameters(self) -> dict[str, object]:
-        """What the predictions depend on: neither the number of threads nor which methods are wanted."""
-        return {name: value for name, value in asdict(self).items() if name not in ("threads", "only")}
+        """What the predictions depend on: neither the number of processes nor which methods are wanted."""
+        return {name: value for name, value in asdict(self).items() if name not in ("processes", "only")}
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -77,16 +80,28 @@ def baselines(
         for method in methods
     }
     # A cell without facts_before_stage is a system of its own: its users' records have none either.
-    views = sorted({(cell.source, cell.name) for cell in cells})
-    task = progress.add_task("baselines", total=len(views) * len(methods) * len(TARGETS))
-    for source, name in views:
+    by_source: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.split in ("train", "val"):
+            by_source[record.source].append(record)
+    # The largest first: the processes are done at about the same time.
+    views = sorted(
+        {(cell.source, cell.name) for cell in cells}, key=lambda view: (-len(by_source[view[0]]), view)
+    )
+
+    def answered(view: tuple[str, str]) -> tuple[list[int], list[tuple[str, str, Sequence[FloatArray]]]]:
+        source, name = view
         places = [place for place, cell in enumerate(cells) if cell.name == name]
-        of_source = [r for r in records if r.source == source and r.split in ("train", "val")]
         text, job = _readers(name, text_of, job_of)
-        view = _View(name, of_source, [cells[p] for p in places], text, job, store, options)
-        for method, target, found in view.answers(methods, progress, task):
+        mine = _View(name, by_source[source], [cells[p] for p in places], text, job, store, options)
+        return places, list(mine.answers(methods))
+
+    task = progress.add_task("baselines", total=len(views))
+    for places, answers in forked(answered, views, options.processes):
+        for method, target, found in answers:
             for place, values in zip(places, found, strict=True):
                 arrays[method][place][:, TARGETS.index(target)] = values
+        progress.advance(task)
     return dict(arrays)
 
 
@@ -136,15 +151,11 @@ class _View:
         }
         self._keys: list[Mapping[str, object]] = [{**fitted_on, "cases": cell.digest()} for cell in cells]
 
-    def answers(
-        self, methods: Sequence[str], progress: Progress, task: TaskID
-    ) -> Iterator[tuple[str, str, Sequence[FloatArray]]]:
+    def answers(self, methods: Sequence[str]) -> Iterator[tuple[str, str, Sequence[FloatArray]]]:
         """Yield (method, target, one [cases, quantiles] per cell)."""
         for method in methods:
-            progress.update(task, description=f"{self._name}: {method}")
             for target in TARGETS:
                 yield method, target, self._answer(method, target)
-                progress.advance(task)
 
     def _answer(self, method: str, target: str) -> Sequence[FloatArray]:
         if (method, target) not in self._known:
@@ -159,7 +170,7 @@ class _View:
 
     def _made(self, method: str, target: str) -> Sequence[FloatArray]:
         options = self._options
-        effort = Effort(options.searched, options.rounds, options.threads, options.seed)
+        effort = Effort(options.searched, options.rounds, threads=1, seed=options.seed)
         made = answer(method, target, self._rows(), self._cells, self._job_of, effort)
         quantiles = list(made.quantiles)
         if plain := WITHOUT_HISTORY.get(method):

@@ -45,7 +45,7 @@ from tests.model.jobs_fixtures import CHAIN, workflow_of
 RUNTIME = TARGETS.index("runtime_seconds")
 MIDDLE = QUANTILES.index(0.5)
 SMALL = BaselineOptions(
-    per_source=200, searched=120, rounds=60, threads=1, features=FeatureOptions(components=4, numbers=20)
+    per_source=200, searched=120, rounds=60, processes=1, features=FeatureOptions(components=4, numbers=20)
 )
 
 
@@ -423,7 +423,7 @@ def test_what_is_stored_is_not_fitted_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(suite, "answer", refuse)
-    again = answered(records, cells, finished[0], replace(SMALL, threads=2))
+    again = answered(records, cells, finished[0], replace(SMALL, processes=2))
     for method, arrays in finished[1].items():
         for found, expected in zip(again[method], arrays, strict=True):
             np.testing.assert_array_equal(found, expected)

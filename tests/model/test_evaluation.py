@@ -33,7 +33,7 @@ from model.training.views import BEFORE_THE_FLOW
 HELP = ["evaluate", "--help"]
 
 #: Baselines that need no fit: those that do have tests of their own.
-QUICK = BaselineOptions(only=(KIND_MEDIAN, REQUESTED, LAST_THREE), threads=1)
+QUICK = BaselineOptions(only=(KIND_MEDIAN, REQUESTED, LAST_THREE), processes=1)
 
 
 def a_record(number: int, source: str, split: str) -> Record:

@@ -19,7 +19,7 @@ from model.training.corpus import Histories, Record
 from model.training.dialect_fit import DialectFit
 from model.training.evidence import facts_of_records, fit_experts
 from model.training.examples import examples, job_of
-from model.training.growing import EvidenceSettings
+from model.training.growing import EvidenceSettings, Layout
 from model.training.held_out import HeldOut
 from tests.model.jobs_fixtures import encoder
 
@@ -113,6 +113,17 @@ def rule() -> Fit:
         split = "val" if i >= 225 else "train"
         made.append(record(i, config, log, machine=i % 2, group=f"g{i % 6}", split=split))
     return fit(made)
+
+
+def test_codes_are_put_where_the_codes_are() -> None:
+    layout = Layout(numbers=2, meaning=1, encoded=2, codes=2, targets=1)
+    rows = np.arange(20, dtype=np.float32).reshape(2, 10)
+    found = layout.with_codes(rows, np.full((2, 2), -1, dtype=np.float32))
+    assert np.flatnonzero(found[0] == -1).tolist() == [5, 6]
+    assert rows.min() == 0  # the members that see them masked keep theirs
+    inside = layout.columns("named", 0)
+    assert (inside == layout.columns("worded", 0)).all()
+    assert layout.categorical(inside) == [3, 4]
 
 
 @pytest.fixture(scope="module")
