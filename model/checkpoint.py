@@ -24,7 +24,7 @@ from model.novelty import SeenTrigrams
 from model.numbers import NumberCode
 from model.prompt import Prompt, PromptEncoder, Standing
 from model.targets import Target
-from model.text import TEXT_VERSION
+from model.text import TEXT_VERSION, masked_content
 
 FORMAT_VERSION = 4
 MANIFEST = "jobcast.json"
@@ -134,7 +134,8 @@ class Checkpoint:
 
     def prompt(self, job: Job) -> Prompt:
         """Canonical text, history, evidence and token ids of a job."""
-        return self.encoder.prompt(job, self._experts.advise(job))
+        content = masked_content(job)
+        return self.encoder.prompt(job, self._experts.advise(job, content), content)
 
     def support(self, kind: str, scope: str) -> dict[str, int]:
         """Target name -> number of training records of that kind and scope; 0 where there were none."""

@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 from model.errors import ValueOutOfRange
 from model.evidence.columns import LEVELS
 from model.evidence.expert import Evidence
-from model.jobs.job import AGE_STEPS, Job, Outcome
+from model.jobs.job import AGE_STEPS, Job, Outcome, Value
 from model.numbers import NumberCode
 from model.targets import Target
 from model.text import canonical_text
@@ -120,8 +120,8 @@ class PromptEncoder:
         ids = [identity for position in self.symbol_ids for identity in position]
         return min(ids), max(ids) + 1
 
-    def prompt(self, job: Job, evidence: Evidence | None = None) -> Prompt:
-        """The prompt of a job without target tokens."""
+    def prompt(self, job: Job, evidence: Evidence | None = None, content: Value | None = None) -> Prompt:
+        """The prompt of a job without target tokens. content: its `masked_content`, where that is at hand."""
         encoded: dict[str, list[int]] = {}  # fitting has encoded the final text already, unless it was short
         seconds = 0.0
 
@@ -132,7 +132,7 @@ class PromptEncoder:
             seconds += time.perf_counter() - started
             return len(encoded[text])
 
-        fitted = canonical_text(job, self.token_budget, count)
+        fitted = canonical_text(job, self.token_budget, count, content)
         if fitted.text not in encoded:
             count(fitted.text)
         ids = (*encoded[fitted.text], *self.history_ids(job.history), *self.evidence_ids(evidence))

@@ -29,6 +29,8 @@ _SMALLEST_CAP = 8
 #: Keys that say nothing about their value.
 _ANONYMOUS = ("value", "default", "data", "values")
 _UNLIMITED = 1 << 62
+#: Deeper than any content that is read.
+_DEEPEST = 1000
 #: A string keeps so many characters at each end; far more than any budget shows of it.
 _KEPT_AT_ENDS = 65_536
 #: Longer texts are counted in three samples that have so many characters together.
@@ -46,20 +48,23 @@ class CanonicalText:
     left_out_characters: int
 
 
-def canonical_text(job: Job, token_budget: int, count_tokens: TokenCounter) -> CanonicalText:
-    """Serialize a job into at most `token_budget` tokens.
+def canonical_text(
+    job: Job, token_budget: int, count_tokens: TokenCounter, content: Value | None = None
+) -> CanonicalText:
+    """Serialize a job into at most `token_budget` tokens. content: its `masked_content`, where that is at hand.
 
     Raises ValueError where not even the smallest form fits; a budget of 512 is enough for any job.
     """
-    content = masked_content(job)
-    full = _render(content, _UNLIMITED)
+    content = content or masked_content(job)
+    rendering = _Rendering(content)
+    full = rendering.text(_UNLIMITED)
     missing = _missing_from(content)
     if len(full) <= token_budget or (tokens := _tokens_of(full, token_budget, count_tokens)) <= token_budget:
         return CanonicalText(full, missing)
     wanted = len(full) * token_budget // tokens
     while wanted >= _SMALLEST_CAP:
         check_time()
-        text = _render(content, _cap_for(content, wanted))
+        text = rendering.text(_cap_for(rendering, wanted))
         tokens = _tokens_of(text, token_budget, count_tokens)
         if tokens <= token_budget:
             return CanonicalText(text, max(len(full) - len(text), 1) + missing)
@@ -67,7 +72,7 @@ def canonical_text(job: Job, token_budget: int, count_tokens: TokenCounter) -> C
             break
         wanted = min(int(len(text) * 0.97 * token_budget / tokens), int(wanted * 0.97))
     for depth in _DEPTHS:
-        text = _render(content, _SMALLEST_CAP, depth)
+        text = rendering.text(_SMALLEST_CAP, depth)
         if count_tokens(text) <= token_budget:
             return CanonicalText(text, len(full) - len(text) + missing)
     raise ValueError("the token budget is too small for this job's smallest form")
@@ -85,9 +90,9 @@ def _tokens_of(text: str, budget: int, count_tokens: TokenCounter) -> int:
     return count_tokens(text)
 
 
-def full_text(job: Job) -> str:
-    """The canonical text without a budget: what the tokenizer is trained on."""
-    return _render(masked_content(job), _UNLIMITED)
+def full_text(job: Job, content: Value | None = None) -> str:
+    """The canonical text without a budget: what the tokenizer is trained on. content: as for `canonical_text`."""
+    return _Rendering(content or masked_content(job)).text(_UNLIMITED)
 
 
 def masked_content(job: Job) -> Value:
@@ -100,12 +105,12 @@ def masked_content(job: Job) -> Value:
     return _masked(content)
 
 
-def _cap_for(content: Value, wanted: int) -> int:
+def _cap_for(rendering: "_Rendering", wanted: int) -> int:
     """The largest cap under which the text has at most `wanted` characters (or the smallest cap)."""
     low, high = _SMALLEST_CAP, wanted
     while low < high:
         middle = (low + high + 1) // 2
-        if len(_render(content, middle)) <= wanted:
+        if len(rendering.text(middle)) <= wanted:
             low = middle
         else:
             high = middle - 1
@@ -192,65 +197,113 @@ def _number(value: float) -> str:
     return str(int(value))
 
 
-def _render(content: Value, cap: int, depth: int = 1000) -> str:
-    # A collection may keep one item per eight characters that a string may keep.
-    return "\n".join(_lines(content, "", cap, max(cap // 8, 2), depth))
+#: A value, its indent, the caps on strings and collections, the depth that is left -> its lines.
+_Lines = Callable[[Value, str, int, int, int], list[str]]
 
 
-def _lines(value: Value, indent: str, cap: int, items: int, depth: int) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        entries = list(value.items())
-        head, gap, tail = _middle_out(len(entries), items)
-        for key, inner in entries[:head]:
-            yield from _entry(f"{indent}{_shortened(key, cap)}:", inner, indent, cap, items, depth)
-        if gap:
-            yield f"{indent}…{gap}…"
-        for key, inner in entries[len(entries) - tail :]:
-            yield from _entry(f"{indent}{_shortened(key, cap)}:", inner, indent, cap, items, depth)
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        head, gap, tail = _middle_out(len(value), items)
-        for inner in value[:head]:
-            yield from _item(inner, indent, cap, items, depth)
-        if gap:
-            yield f"{indent}…{gap}…"
-        for inner in value[len(value) - tail :]:
-            yield from _item(inner, indent, cap, items, depth)
-    else:
-        text = value if isinstance(value, str) else str(value)
-        yield from (indent + line for line in _shortened(text, cap).split("\n"))
+class _Rendering:
+    """A content that is rendered under one cap after the other.
+
+    What a cap does not touch reads the same under each: the lines of a collection in which nothing is longer than the
+    cap are made once. They are kept for the outermost such collection, not again for those inside of it.
+    """
+
+    def __init__(self, content: Value) -> None:
+        self._content = content
+        self._extents: dict[int, tuple[int, int]] = {}
+        self._whole: dict[tuple[int, str], list[str]] = {}
+        self._keeping = True
+        self._measure(content)
+
+    def text(self, cap: int, depth: int = _DEEPEST) -> str:
+        """Under a cap on the characters of strings, and on the depth of collections."""
+        return "\n".join(self._lines(self._content, "", cap, _items_under(cap), depth))
+
+    def _measure(self, value: Value) -> tuple[int, int]:
+        """The longest string or key in a value, and its largest collection."""
+        if isinstance(value, str):
+            # One that lacks its middle is never whole.
+            return (_UNLIMITED if isinstance(value, _WithoutMiddle) else len(value)), 0
+        if isinstance(value, Mapping):
+            inside = [self._measure(inner) for inner in value.values()]
+            inside.append((max(map(len, value), default=0), len(value)))
+        elif isinstance(value, Sequence):
+            inside = [self._measure(inner) for inner in value]
+            inside.append((0, len(value)))
+        else:
+            return len(str(value)), 0
+        extent = max(longest for longest, _ in inside), max(largest for _, largest in inside)
+        self._extents[id(value)] = extent
+        return extent
+
+    def _lines(self, value: Value, indent: str, cap: int, items: int, depth: int) -> list[str]:
+        return self._kept(self._made, value, indent, cap, items, depth)
+
+    def _kept(self, make: _Lines, value: Value, indent: str, cap: int, items: int, depth: int) -> list[str]:
+        """What `make` makes of a value; of a collection that the cap does not touch as it was made before."""
+        longest, largest = self._extents.get(id(value), (_UNLIMITED, 0))
+        if not self._keeping or longest > cap or largest > items or depth < _DEEPEST // 2:
+            return make(value, indent, cap, items, depth)
+        place = id(value), indent
+        if place not in self._whole:
+            self._keeping = False
+            self._whole[place] = make(value, indent, cap, items, depth)
+            self._keeping = True
+        return self._whole[place]
+
+    def _made(self, value: Value, indent: str, cap: int, items: int, depth: int) -> list[str]:
+        found: list[str] = []
+        if isinstance(value, Mapping):
+            entries = list(value.items())
+            head, gap, tail = _middle_out(len(entries), items)
+            for key, inner in entries[:head]:
+                found += self._entry(f"{indent}{_shortened(key, cap)}:", inner, indent, cap, items, depth)
+            if gap:
+                found.append(f"{indent}…{gap}…")
+            for key, inner in entries[len(entries) - tail :]:
+                found += self._entry(f"{indent}{_shortened(key, cap)}:", inner, indent, cap, items, depth)
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            head, gap, tail = _middle_out(len(value), items)
+            for inner in value[:head]:
+                found += self._kept(self._item, inner, indent, cap, items, depth)
+            if gap:
+                found.append(f"{indent}…{gap}…")
+            for inner in value[len(value) - tail :]:
+                found += self._kept(self._item, inner, indent, cap, items, depth)
+        else:
+            text = value if isinstance(value, str) else str(value)
+            found += [indent + line for line in _shortened(text, cap).split("\n")]
+        return found
+
+    def _entry(self, label: str, value: Value, indent: str, cap: int, items: int, depth: int) -> list[str]:
+        """One labelled value: on the label's line where it is short and flat, below it and indented otherwise."""
+        check_time()
+        if isinstance(value, str):
+            short = _shortened(value, cap)
+            if "\n" not in short:
+                return [f"{label} {short}"]
+        elif isinstance(value, Sequence) and all(isinstance(v, str) and "\n" not in v for v in value):
+            head, gap, tail = _middle_out(len(value), items)
+            first = [_shortened(v, cap) for v in value[:head] if isinstance(v, str)]
+            last = [_shortened(v, cap) for v in value[len(value) - tail :] if isinstance(v, str)]
+            middle = [f"…{gap}…"] if gap else []
+            return [f"{label} [{', '.join([*first, *middle, *last])}]"]
+        if depth <= 1 and not isinstance(value, str):
+            return [f"{label} …{len(value) if isinstance(value, Sequence | Mapping) else 1}…"]
+        return [label, *self._lines(value, indent + " ", cap, items, depth - 1)]
+
+    def _item(self, value: Value, indent: str, cap: int, items: int, depth: int) -> list[str]:
+        """One list item: a mapping's first entry stands on the line of the dash."""
+        if not isinstance(value, Mapping) or depth <= 1:
+            return self._entry(f"{indent}-", value, indent, cap, items, depth)
+        inner = indent + "  "
+        first, *others = self._lines(value, inner, cap, items, depth - 1)
+        return [f"{indent}- {first[len(inner) :]}", *others]
 
 
-def _entry(label: str, value: Value, indent: str, cap: int, items: int, depth: int) -> Iterator[str]:
-    """One labelled value: on the label's line where it is short and flat, below it and indented otherwise."""
-    check_time()
-    if isinstance(value, str):
-        short = _shortened(value, cap)
-        if "\n" not in short:
-            yield f"{label} {short}"
-            return
-    elif isinstance(value, Sequence) and all(isinstance(v, str) and "\n" not in v for v in value):
-        head, gap, tail = _middle_out(len(value), items)
-        first = [_shortened(v, cap) for v in value[:head] if isinstance(v, str)]
-        last = [_shortened(v, cap) for v in value[len(value) - tail :] if isinstance(v, str)]
-        middle = [f"…{gap}…"] if gap else []
-        yield f"{label} [{', '.join([*first, *middle, *last])}]"
-        return
-    if depth <= 1 and not isinstance(value, str):
-        yield f"{label} …{len(value) if isinstance(value, Sequence | Mapping) else 1}…"
-        return
-    yield label
-    yield from _lines(value, indent + " ", cap, items, depth - 1)
-
-
-def _item(value: Value, indent: str, cap: int, items: int, depth: int) -> Iterator[str]:
-    """One list item: a mapping's first entry stands on the line of the dash."""
-    if not isinstance(value, Mapping) or depth <= 1:
-        yield from _entry(f"{indent}-", value, indent, cap, items, depth)
-        return
-    inner = indent + "  "
-    lines = _lines(value, inner, cap, items, depth - 1)
-    yield f"{indent}- {next(lines)[len(inner) :]}"
-    yield from lines
+def _items_under(cap: int) -> int:
+    """A collection may keep one item per eight characters that a string may keep."""
+    return max(cap // 8, 2)
 
 
 def _middle_out(length: int, keep: int) -> tuple[int, int, int]:

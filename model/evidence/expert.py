@@ -26,7 +26,7 @@ from model.evidence.neighbours import Neighbours
 from model.evidence.strangeness import Strangeness
 from model.evidence.trees import Trees
 from model.evidence.words import Words
-from model.jobs.job import Job, Scope
+from model.jobs.job import Job, Scope, Value
 
 #: What answers from words, numbers and categories alone; the trees behind them may read it.
 FIRST = ("linear", "plain", "neighbours")
@@ -132,9 +132,9 @@ class Panel:
     dialects: Dialects
     experts: Mapping[str, Expert]
 
-    def advise(self, job: Job, targets: Sequence[str]) -> Evidence:
+    def advise(self, job: Job, targets: Sequence[str], content: Value | None = None) -> Evidence:
         """What the expert of the job's dialect says; of several likely ones the mean in ln, by their probability."""
-        facts = facts_of(job)
+        facts = facts_of(job, content)
         shares = self.dialects.of(facts)
         said = [(share, self.experts[name].advise(job, facts, targets)) for name, share in shares.items()]
         if len(said) == 1:
@@ -155,10 +155,13 @@ class Experts:
         self.targets = tuple(targets)
         self.by_field = dict(by_field)
 
-    def advise(self, job: Job) -> Evidence | None:
-        """Where a kind and scope have no expert, past runs speak for themselves; None where there are none either."""
+    def advise(self, job: Job, content: Value | None = None) -> Evidence | None:
+        """Where a kind and scope have no expert, past runs speak for themselves; None where there are none either.
+
+        content: the job's `masked_content`, where that is at hand.
+        """
         panel = self.by_field.get(field_of(job.kind, job.scope))
-        return panel.advise(job, self.targets) if panel else _from_past_runs(job, self.targets)
+        return panel.advise(job, self.targets, content) if panel else _from_past_runs(job, self.targets)
 
 
 def _from_past_runs(job: Job, targets: Sequence[str]) -> Evidence | None:

@@ -44,8 +44,8 @@ class Facts:
     words: Mapping[int, int]
 
 
-def facts_of(job: Job) -> Facts:
-    """The facts of a job, without its history.
+def facts_of(job: Job, content: Value | None = None) -> Facts:
+    """The facts of a job, without its history. content: its `masked_content`, where that is at hand.
 
     A list of numbers becomes its sum (`path+`), its largest (`path^`) and its length (`path*`). Numbers inside
     of short strings are kept by place (`path#0`; of a list's strings those of the first that has any), those of long
@@ -56,7 +56,7 @@ def facts_of(job: Job) -> Facts:
     lists: dict[str, list[float]] = {}
     words: Counter[str] = Counter()
     leaves = 0
-    for path, text in _leaves(masked_content(job), ""):
+    for path, text in _leaves(content or masked_content(job), ""):
         check_time()
         leaves += 1
         value = _number(text)

@@ -13,7 +13,7 @@ from pathlib import Path
 from model.evidence.dialect import fit_dialects
 from model.evidence.expert import Expert, Experts, Panel, field_of
 from model.evidence.facts import Facts, facts_of
-from model.text import full_text
+from model.text import full_text, masked_content
 from model.training.corpus import Histories, Record, scope_of
 from model.training.dialect_fit import DialectFit, Fits
 from model.training.examples import job_of
@@ -109,4 +109,6 @@ def facts_of_records(
 
 def _facts_of_record(record: Record) -> tuple[bytes, Facts]:
     job = job_of(record)
-    return hashlib.blake2b(full_text(job).encode(), digest_size=16).digest(), facts_of(job)
+    content = masked_content(job)
+    text = full_text(job, content).encode()
+    return hashlib.blake2b(text, digest_size=16).digest(), facts_of(job, content)
