@@ -8,6 +8,7 @@ count.
 
 import gc
 import json
+import math
 import select
 import subprocess
 import sys
@@ -24,6 +25,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 _WORK, _PAUSE_SECONDS = range(1000), 0.004
 #: Slow is what takes more than so many times the median.
 _SLOW = 2.0
+#: Two paces are about one within this factor.
+_ALIKE = 1.25
 #: What was due so long before a slow moment, or after it, may have been met by it.
 _BEFORE_SECONDS, _AFTER_SECONDS = 0.010, 0.060
 
@@ -39,10 +42,14 @@ class Slow:
 
 @dataclass
 class Pace:
-    """slow: ascending, some time between them; seconds: watched in all."""
+    """slow: ascending, some time between them; profile: the same in pieces of about one pace; seconds: watched in all;
+    usual: processor seconds of the probe's work, in the median.
+    """
 
     slow: list[Slow] = field(default_factory=list)
+    profile: list[Slow] = field(default_factory=list)
     seconds: float = 0.0
+    usual: float = math.nan
 
     @property
     def share(self) -> float:
@@ -82,13 +89,14 @@ def watched_pace(core: int | None = None) -> Iterator[Pace]:
         file.seek(0)
         pieces: Sequence[tuple[float, float]] = json.load(file)
     if pieces:
-        found.slow = slow_spans(pieces)
+        found.slow, found.profile = slow_spans(pieces), slow_profile(pieces)
+        found.usual = _usual(pieces)
         found.seconds = pieces[-1][0] - pieces[0][0]
 
 
 def slow_spans(pieces: Sequence[tuple[float, float]]) -> list[Slow]:
     """Of pieces of work (moment, seconds) where the machine was slow; spans close to each other are one."""
-    usual = float(np.median([seconds for _, seconds in pieces]))
+    usual = _usual(pieces)
     spans: list[tuple[float, float]] = []
     for moment, seconds in pieces:
         if seconds > _SLOW * usual:
@@ -97,6 +105,26 @@ def slow_spans(pieces: Sequence[tuple[float, float]]) -> list[Slow]:
             else:
                 spans.append((moment, moment + seconds))
     return [Slow(since, to, _pace(pieces, usual, since, to)) for since, to in spans]
+
+
+def slow_profile(pieces: Sequence[tuple[float, float]]) -> list[Slow]:
+    """How slow the machine was while it was: each slow piece lasts until the next; those of about one pace are one."""
+    usual, found = _usual(pieces), list[Slow]()
+    for place, (since, seconds) in enumerate(pieces):
+        if seconds <= _SLOW * usual:
+            continue
+        pace = usual / seconds
+        to = pieces[place + 1][0] if place + 1 < len(pieces) else since + seconds
+        before = found[-1] if found else Slow(-math.inf, -math.inf)
+        if before.to == since and before.pace / _ALIKE < pace < before.pace * _ALIKE:
+            found[-1] = Slow(before.since, to, before.pace)
+        else:
+            found.append(Slow(since, to, pace))
+    return found
+
+
+def _usual(pieces: Sequence[tuple[float, float]]) -> float:
+    return float(np.median([seconds for _, seconds in pieces]))
 
 
 def _pace(pieces: Sequence[tuple[float, float]], usual: float, since: float, to: float) -> float:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -51,7 +52,8 @@ class UnitCosts:
     seconds) as they were measured. inside: how many times longer reading and the engine take in the service than alone;
     in all of these already. hit, miss: of a request on the event loop; wake: more where it slept. beside: the engine's
     pace while a config is being read on the same core, as a share of its own; reader_beside: reading's. client: of the
-    generator's core, for a request; outside: what else an answer needs beyond the service, such as the kernel.
+    generator's core, for a request; outside: what else an answer needs beyond the service, such as the kernel. probe:
+    seconds of the work by which `loadtest.pace` told the machine's pace meanwhile.
     """
 
     kinds: tuple[str, ...]
@@ -70,6 +72,13 @@ class UnitCosts:
     wake: float = 0.0
     client: float = 0.0
     outside: float = 0.0
+    probe: float = 1.0
+
+    def at_pace(self, pace: float) -> "UnitCosts":
+        """On a machine that does everything so many times as fast."""
+        names = ("engine_call", "engine_prompt", "engine_token", "hit", "miss", "wake", "client", "outside")
+        scaled: dict[str, Any] = {name: getattr(self, name) / pace for name in names}
+        return replace(self, reading=tuple(one / pace for one in self.reading), **scaled)
 
     def engine(self, prompts: float, tokens: float) -> float:
         """Seconds of one call."""

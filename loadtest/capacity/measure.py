@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 
 from loadtest.capacity.costs import UnitCosts, kind_of, measure_costs
-from loadtest.capacity.results import load, save
+from loadtest.capacity.results import PACES, load, save
 from loadtest.capacity.simulation import Asked, Simulation
 from loadtest.load.locust_process import run_locust
 from loadtest.load.objectives import Measured, Run
@@ -43,7 +43,8 @@ console = Console()
 def measure() -> None:
     """Everything but bulk scoring; about twelve minutes."""
     with running_service({"log_level": "warning"}, core=_SERVICE_CORE) as service:
-        costs = measure_costs(service, _SERVICE_CORE)
+        with watched_pace(_LOCUST_CORE) as pace:
+            costs = replace(measure_costs(service, _SERVICE_CORE), probe=pace.usual)
         console.print(
             f"costs of a new request, ms: { {k: round(1000 * v, 2) for k, v in costs.cold.items()} }"
         )
@@ -51,27 +52,30 @@ def measure() -> None:
         save("costs", asdict(_with_client(service, costs, capacities["hot"].client_seconds)))
         for mix, capacity in capacities.items():
             for seed, share in enumerate(SHARES, 10):
-                found = _at(service, mix, share * capacity.answered, share, seed)
-                save(f"run {mix} {share}", found)
+                name = f"run {mix} {share}"
+                found = _at(service, name, mix, share * capacity.answered, share, seed)
+                save(name, found)
                 console.print(f"{mix} at {share:.0%}: {found['measured']}, steady: {found['steady']}")
         _loops(service)
     simulate()
 
 
-def _at(service: RunningService, mix: Mix, rate: float, share: float, seed: int) -> dict[str, Any]:
+def _at(service: RunningService, name: str, mix: Mix, rate: float, share: float, seed: int) -> dict[str, Any]:
     """A load at a share of capacity, and how steady the machine was meanwhile."""
     seconds = _SECONDS[mix]
     with watched_pace(_LOCUST_CORE) as pace:
         run = run_locust(service.url, SCENARIO, mix, seconds, rate=rate, seed=seed, core=_LOCUST_CORE)
     slow = [
         Slow(one.since - run.began, one.to - run.began, one.pace)
-        for one in pace.slow
+        for one in pace.profile
         if run.began <= one.since and one.to <= run.began + seconds
     ]
+    save(name, {"slow": [asdict(one) for one in slow]}, PACES)
     return {
         "measured": asdict(run.measured),
         "steady": asdict(steady(run, pace, share)),
-        "slow": [asdict(one) for one in slow],
+        "stood_still": sum((1 - one.pace) * (one.to - one.since) for one in slow) / seconds,
+        "probe": pace.usual,
         "rate": rate,
         "seed": seed,
         "seconds": seconds,
@@ -127,10 +131,10 @@ def simulate() -> None:
     for name, run in content.items():
         if name.startswith("run "):
             mix = name.split()[1]
-            slow = [Slow(**one) for one in run["slow"]]
-            found = simulated(costs, mix, run["rate"], run["seconds"], run["seed"], slow)  # type: ignore[arg-type]
-            kept = {key: run[key] for key in ("measured", "steady", "slow", "rate", "seed", "seconds")}
-            save(name, {**kept, "simulated": asdict(found)})
+            slow = [Slow(**one) for one in load(PACES)[name]["slow"]]
+            then = costs.at_pace(costs.probe / run["probe"])
+            found = simulated(then, mix, run["rate"], run["seconds"], run["seed"], slow)  # type: ignore[arg-type]
+            save(name, {**run, "simulated": asdict(found)})
 
 
 def simulated(

@@ -133,12 +133,9 @@ def _runs(content: dict[str, Any]) -> str:
                 simulated = f" ({run['simulated'][name]:.4g})" if "simulated" in run else ""
                 cells.append(f"{run['measured'][name]:.4g}{simulated}")
             cells.append(f"{run['measured']['errors']:.2%}")
-            stood = sum((1 - one["pace"]) * (one["to"] - one["since"]) for one in run["slow"])
             steady = run["steady"]
-            cells += [
-                f"{stood / run['seconds']:.1%}",
-                f"{steady['requests'] / run['measured']['requests']:.0%}",
-            ]
+            share = steady["requests"] / run["measured"]["requests"]
+            cells += [f"{run['stood_still']:.1%}", f"{share:.0%}"]
             rows.append([*cells, *(f"{steady[name]:.4g}" for name in ("p50", "p95", "p99"))])
     capacities = [
         f"{mix} {one['answered']:.1f} (Locust's core busy for {one['answered'] * one['client_seconds']:.0%})"

@@ -8,7 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parents[2] / "docs" / "capacity.json"
+_ROOT = Path(__file__).resolve().parents[2]
+RESULTS = _ROOT / "docs" / "capacity.json"
+#: How the machine's pace went during each run: what the simulation is told, too long for the page's figures.
+PACES = _ROOT / "build" / "capacity-paces.json"
 
 
 def load(path: Path = RESULTS) -> dict[str, Any]:
@@ -25,4 +28,5 @@ def save(part: str, figures: Mapping[str, Any], path: Path = RESULTS) -> None:
         "measured_on": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(dict(sorted(content.items())), indent=1) + "\n")

@@ -22,7 +22,7 @@ def run(*, simulated: float = 1.0, tail: float = 3.0, errors: float = 0.0) -> di
     return {
         "measured": asdict(measured),
         "steady": asdict(measured),
-        "slow": [],
+        "stood_still": 0.0,
         "simulated": answer,
         "rate": 20.0,
         "seed": 1,

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from loadtest.pace import Pace, Slow, slow_spans, watched_pace
+from loadtest.pace import Pace, Slow, slow_profile, slow_spans, watched_pace
 
 
 def test_slow_pieces_make_spans_that_hold_what_they_may_have_met() -> None:
@@ -17,15 +17,25 @@ def test_slow_pieces_make_spans_that_hold_what_they_may_have_met() -> None:
         pytest.approx((0.600, 0.6009)),
     ]
     assert [one.pace for one in spans] == pytest.approx([1 / 9, 1 / 9])
-    pace = Pace(spans, 1.0)
+    pace = Pace(spans, seconds=1.0)
     assert pace.share == pytest.approx(0.0109 + 0.0009)
     moments = (0.0, 0.189, 0.191, 0.27, 0.272, 0.6, 0.7)
     assert [pace.was_slow(moment) for moment in moments] == [False, False, True, True, False, True, False]
     assert not Pace().was_slow(1.0)
 
 
+def test_a_profile_says_how_slow_each_moment_was() -> None:
+    taken = [0.1, 0.1, 1.6, 1.5, 0.4, 0.1, 0.1, 0.8, 0.1]
+    found = slow_profile([(0.004 * place, seconds / 1000) for place, seconds in enumerate(taken)])
+    assert [(one.since, one.to, one.pace) for one in found] == [
+        pytest.approx((0.008, 0.016, 1 / 16)),
+        pytest.approx((0.016, 0.020, 1 / 4)),
+        pytest.approx((0.028, 0.032, 1 / 8)),
+    ]
+
+
 def test_what_came_before_and_what_was_left_undone_can_be_met_too() -> None:
-    pace = Pace([Slow(1.0, 1.2, pace=0.5)], 2.0)
+    pace = Pace([Slow(1.0, 1.2, pace=0.5)], seconds=2.0)
     assert not pace.was_slow(0.9)
     assert pace.was_slow(0.9, before=0.15)
     assert not pace.was_slow(1.3)

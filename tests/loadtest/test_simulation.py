@@ -148,7 +148,7 @@ def test_what_a_standstill_met_is_told_by_when_it_was_due() -> None:
     run = Run(
         Measured.of(list(milliseconds), {"503": 2}, 100.0, 2.0), list(100.0 + due), list(milliseconds), 100.0
     )
-    found = steady(run, Pace([Slow(101.0, 101.1, pace=0.2)], 2.0), 0.5)
+    found = steady(run, Pace([Slow(101.0, 101.1, pace=0.2)], seconds=2.0), 0.5)
     # 0.98 (a usual time before) to 1.1 + 0.06 (as everywhere) + 0.08 (left to do)
     assert found.requests == 2 + np.count_nonzero((due < 0.985) | (due > 1.235))
     assert (found.failures, found.p50) == ({"503": 2}, pytest.approx(15.0, abs=5.1))
