@@ -50,10 +50,12 @@ class UnitCosts:
     tokens together.
     engine: seconds of a call = call + prompt * its prompts + token * its tokens; engine_seconds: (prompts, tokens,
     seconds) as they were measured. inside: how many times longer reading and the engine take in the service than alone;
-    in all of these already. hit, miss: of a request on the event loop; wake: more where it slept. beside: the engine's
-    pace while a config is being read on the same core, as a share of its own; reader_beside: reading's. client: of the
-    generator's core, for a request; outside: what else an answer needs beyond the service, such as the kernel. probe:
-    seconds of the work by which `loadtest.pace` told the machine's pace meanwhile.
+    in all of these already. hit, miss: of a request on the event loop; wake: more where it slept. to_capacity_kept,
+    to_capacity_new: by how much all of a kept and of a new answer was then scaled, so that as many clients get from the
+    simulation what they got from the service. beside: the engine's pace while a config is being read on the same core,
+    as a share of its own; reader_beside: reading's. client: of the generator's core, for a request; outside: what else
+    an answer needs beyond the service, such as the kernel. probe: seconds of the work by which `loadtest.pace` told the
+    machine's pace meanwhile.
     """
 
     kinds: tuple[str, ...]
@@ -69,6 +71,8 @@ class UnitCosts:
     beside: float
     reader_beside: float
     inside: float = 1.0
+    to_capacity_new: float = 1.0
+    to_capacity_kept: float = 1.0
     wake: float = 0.0
     client: float = 0.0
     outside: float = 0.0
@@ -79,6 +83,23 @@ class UnitCosts:
         names = ("engine_call", "engine_prompt", "engine_token", "hit", "miss", "wake", "client", "outside")
         scaled: dict[str, Any] = {name: getattr(self, name) / pace for name in names}
         return replace(self, reading=tuple(one / pace for one in self.reading), **scaled)
+
+    def with_kept(self, times: float) -> "UnitCosts":
+        """A kept answer costs so many times as much."""
+        return replace(self, hit=times * self.hit, to_capacity_kept=times * self.to_capacity_kept)
+
+    def with_new(self, times: float) -> "UnitCosts":
+        """All work for a new request costs so many times as much."""
+        scaled: dict[str, Any] = {
+            name: times * getattr(self, name)
+            for name in ("engine_call", "engine_prompt", "engine_token", "miss", "to_capacity_new")
+        }
+        return replace(
+            self,
+            reading=tuple(times * one for one in self.reading),
+            engine_seconds=tuple((*size, times * seconds) for *size, seconds in self.engine_seconds),  # type: ignore[misc]
+            **scaled,
+        )
 
     def engine(self, prompts: float, tokens: float) -> float:
         """Seconds of one call."""

@@ -1,6 +1,6 @@
 """Load tests of a running service on one core, and the simulation of the same loads beside them.
 
-costs ─► capacity (closed loop) ─► open loops at 50, 70 and 90 % of it ─► the same schedules, simulated
+costs ─► capacity (closed loop), scales the costs ─► open loops at 50, 70, 90 % of it ─► the same schedules, simulated
 
 A machine may stand still by itself (`loadtest.pace`). The simulation is told when it did, and has to come out at what
 all requests together met. What the service does is seen in the requests that no standstill met, nor what it left to do:
@@ -11,19 +11,20 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
 from rich.console import Console
+from scipy.optimize import brentq
 
 from loadtest.capacity.costs import UnitCosts, kind_of, measure_costs
 from loadtest.capacity.results import PACES, load, save
 from loadtest.capacity.simulation import Asked, Simulation
 from loadtest.load.locust_process import run_locust
 from loadtest.load.objectives import Measured, Run
-from loadtest.load.scenarios import Mix, schedule, warm_up
+from loadtest.load.scenarios import Mix, endless, schedule, warm_up
 from loadtest.pace import Pace, Slow, watched_pace
 from loadtest.reliability.running import RunningService, running_service
 
@@ -31,10 +32,12 @@ SCENARIO = "steady"
 MIXES: tuple[Mix, ...] = ("cold", "hot")
 SHARES = (0.5, 0.7, 0.9)
 _SERVICE_CORE, _LOCUST_CORE = 0, 1
-_CLIENTS, _CAPACITY_SECONDS = 32, 15.0
+_CLIENTS, _CAPACITY_SECONDS, _CAPACITY_SEED = 32, 20.0, 91
+#: Between which factors the costs are scaled.
+_TIMES = (0.3, 3.0)
 #: Of a run at a share of capacity: some thousand requests each, so that no single burst decides the 99th percentile.
 _SECONDS = {"cold": 120.0, "hot": 20.0}
-_QUIET_RATE, _QUIET_SECONDS = 20.0, 10.0
+_QUIET_SHARE, _QUIET_SECONDS = 0.15, 10.0
 #: The closed loop's own way to hide: the service stands still for so long, in the middle.
 _FROZEN_SECONDS, _LOOP_SECONDS, _LOOP_SHARE = 2.0, 40.0, 0.7
 console = Console()
@@ -49,7 +52,8 @@ def measure() -> None:
             f"costs of a new request, ms: { {k: round(1000 * v, 2) for k, v in costs.cold.items()} }"
         )
         capacities = {mix: _capacity(service, mix) for mix in MIXES}
-        save("costs", asdict(_with_client(service, costs, capacities["hot"].client_seconds)))
+        costs = _with_client(service, costs, capacities["hot"])
+        save("costs", asdict(costs))
         for mix, capacity in capacities.items():
             for seed, share in enumerate(SHARES, 10):
                 name = f"run {mix} {share}"
@@ -65,12 +69,7 @@ def _at(service: RunningService, name: str, mix: Mix, rate: float, share: float,
     seconds = _SECONDS[mix]
     with watched_pace(_LOCUST_CORE) as pace:
         run = run_locust(service.url, SCENARIO, mix, seconds, rate=rate, seed=seed, core=_LOCUST_CORE)
-    slow = [
-        Slow(one.since - run.began, one.to - run.began, one.pace)
-        for one in pace.profile
-        if run.began <= one.since and one.to <= run.began + seconds
-    ]
-    save(name, {"slow": [asdict(one) for one in slow]}, PACES)
+    slow = _save_pace(name, run, pace, seconds)
     return {
         "measured": asdict(run.measured),
         "steady": asdict(steady(run, pace, share)),
@@ -80,6 +79,21 @@ def _at(service: RunningService, name: str, mix: Mix, rate: float, share: float,
         "seed": seed,
         "seconds": seconds,
     }
+
+
+def _save_pace(name: str, run: Run, pace: Pace, seconds: float) -> list[Slow]:
+    """How the pace went, from the first request on."""
+    slow = [
+        Slow(one.since - run.began, one.to - run.began, one.pace)
+        for one in pace.profile
+        if run.began <= one.since and one.to <= run.began + seconds
+    ]
+    save(name, {"slow": [asdict(one) for one in slow]}, PACES)
+    return slow
+
+
+def _slow(name: str) -> list[Slow]:
+    return [Slow(**one) for one in load(PACES)[name]["slow"]]
 
 
 def steady(run: Run, pace: Pace, share: float) -> Measured:
@@ -104,34 +118,65 @@ def steady(run: Run, pace: Pace, share: float) -> Measured:
 
 def _capacity(service: RunningService, mix: Mix) -> Measured:
     """What clients get that ask one after another; the first seconds of a service are its slowest, and not counted."""
-    for seconds, seed in ((5.0, 90), (_CAPACITY_SECONDS, 91)):
-        found = run_locust(
-            service.url, SCENARIO, mix, seconds, clients=_CLIENTS, seed=seed, core=_LOCUST_CORE
-        ).measured
-    save(f"capacity {mix}", asdict(found))
+    for seconds, seed in ((5.0, 90), (_CAPACITY_SECONDS, _CAPACITY_SEED)):
+        with watched_pace(_LOCUST_CORE) as pace:
+            run = run_locust(
+                service.url, SCENARIO, mix, seconds, clients=_CLIENTS, seed=seed, core=_LOCUST_CORE
+            )
+    found = run.measured
+    _save_pace(f"capacity {mix}", run, pace, _CAPACITY_SECONDS)
+    save(f"capacity {mix}", {**asdict(found), "probe": pace.usual})
     console.print(f"{mix}: capacity {found.answered:.1f} requests a second")
     return found
 
 
-def _with_client(service: RunningService, costs: UnitCosts, client: float) -> UnitCosts:
-    """With what an answer takes outside of the service, seen where nothing waits for anything.
+def _with_client(service: RunningService, costs: UnitCosts, capacity: Measured) -> UnitCosts:
+    """With what an answer takes outside of the service, seen where hardly anything waits but the cores do not sleep.
 
-    client: seconds of the generator for a request when it has many, so that what it does besides counts little.
+    capacity: of kept answers. The generator's seconds for a request are those that it has when it has many, so that
+    what it does besides counts little.
     """
-    quiet = run_locust(
-        service.url, SCENARIO, "hot", _QUIET_SECONDS, rate=_QUIET_RATE, seed=80, core=_LOCUST_CORE
-    ).measured
-    return replace(costs, client=client, outside=max(0.0, quiet.p50 / 1000 - costs.hit - costs.wake - client))
+    rate, client = _QUIET_SHARE * capacity.answered, capacity.client_seconds
+    quiet = run_locust(service.url, SCENARIO, "hot", _QUIET_SECONDS, rate=rate, seed=80, core=_LOCUST_CORE)
+    outside = quiet.measured.p50 / 1000 - costs.hit - costs.wake - client
+    return replace(costs, client=client, outside=max(0.0, outside))
+
+
+def to_capacities(costs: UnitCosts, content: dict[str, Any]) -> UnitCosts:
+    """Costs with which the clients of the capacity tests get from the simulation what they got from the service."""
+    ways: dict[Mix, Callable[[UnitCosts, float], UnitCosts]] = {
+        "hot": UnitCosts.with_kept,
+        "cold": UnitCosts.with_new,
+    }
+    for mix, scaled in ways.items():
+        measured = content[f"capacity {mix}"]
+        then, slow = costs.at_pace(costs.probe / measured["probe"]), _slow(f"capacity {mix}")
+        times = _scale(lambda times: capacity_of(scaled(then, times), mix, slow), measured["answered"])  # noqa: B023
+        costs = scaled(costs, times)
+    return costs
+
+
+def _scale(capacity: Callable[[float], float], wanted: float) -> float:
+    """By how much costs have to be multiplied for this capacity; the more they are, the less it is."""
+    return float(brentq(lambda times: capacity(times) - wanted, *_TIMES, xtol=0.002))
+
+
+def capacity_of(costs: UnitCosts, mix: Mix, slow: Sequence[Slow] = ()) -> float:
+    """Requests a second that the simulation gives to the clients of the capacity test."""
+    asked = (Asked(0.0, due.body, kind_of(due.body)) for due in endless(SCENARIO, mix, _CAPACITY_SEED))
+    simulation = Simulation(costs, known=warm_up(SCENARIO, mix), slow=slow)
+    return simulation.run_closed(asked, _CLIENTS, _CAPACITY_SECONDS)
 
 
 def simulate() -> None:
     """The runs that were measured once more, by the simulation."""
     content = load()
-    costs = costs_of(content["costs"])
+    costs = to_capacities(costs_of(content["costs"]), content)
+    save("costs", asdict(costs))
     for name, run in content.items():
         if name.startswith("run "):
             mix = name.split()[1]
-            slow = [Slow(**one) for one in load(PACES)[name]["slow"]]
+            slow = _slow(name)
             then = costs.at_pace(costs.probe / run["probe"])
             found = simulated(then, mix, run["rate"], run["seconds"], run["seed"], slow)  # type: ignore[arg-type]
             save(name, {**run, "simulated": asdict(found)})

@@ -66,7 +66,10 @@ def _costs(content: dict[str, Any], costs: UnitCosts) -> str:
         "on a quiet service "
         "a call has the prompts of one request and costs more. Reading and the engine take "
         f"{costs.inside:.2f} times as long inside of the service, where the parts take the core and its caches from "
-        "each other, as each does alone; that is in the figures. Beside reading, on the same core, the engine goes on "
+        "each other, as each does alone. Then everything of a new request was scaled by "
+        f"{costs.to_capacity_new:.2f} and a kept answer by {costs.to_capacity_kept:.2f}: with that, as many clients "
+        "get from the simulation what they got from the service in the capacity tests below. Both are in the figures. "
+        "Beside reading, on the same core, the engine goes on "
         f"at {costs.beside:.0%} of its pace and reading at {costs.reader_beside:.0%} of its own.",
         table(["part", "ms"], rows),
         "![Where the time of a new request goes](img/capacity-costs.png)",
@@ -152,7 +155,7 @@ def _runs(content: dict[str, Any]) -> str:
         f"loop at random moments; "
         "times from the moment at which a request was due. In brackets the simulation of the same schedule, "
         "from the costs above "
-        "alone: nothing in it is fitted to these runs.",
+        "and the capacities alone: nothing in it is fitted to these runs.",
         "**Standstills.** The machine itself may stand still, all its cores at once and with nothing running "
         "(`loadtest/pace.py` says when): *stood still* is the work lost to that, and the simulation is told when it "
         "was. *Steady* are the requests that no standstill met, nor the backlog that it left; which those are follows "

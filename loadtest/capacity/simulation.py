@@ -14,8 +14,8 @@ slow here, all of its cores.
 
 import math
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -78,6 +78,9 @@ class Simulation:
         self._known = set(known)
         self._slow = deque(slow)
         self._now = 0.0
+        self._coming: deque[_Request] = deque()
+        #: What somebody does who was answered.
+        self._then: Callable[[], None] = lambda: None
         self._client: deque[_Work] = deque()
         self._loop: deque[_Work] = deque()
         self._to_read: deque[_Request] = deque()
@@ -94,19 +97,45 @@ class Simulation:
 
     def run(self, asked: Sequence[Asked], seed: int = 0) -> np.ndarray:
         """[requests], seconds to each answer."""
+        sampled = self._sampler(seed)
+        self._coming.extend(sampled(one) for one in asked)
+        self._until_all_is_done()
+        return np.array([seconds for _, seconds in self.answered])
+
+    def run_closed(self, asked: Iterator[Asked], clients: int, seconds: float, seed: int = 0) -> float:
+        """Answers a second for clients that ask one after another, each as soon as it was answered."""
+        sampled = self._sampler(seed)
+
+        def again() -> None:
+            if self._now < seconds:
+                self._coming.append(sampled(replace(next(asked), seconds=self._now)))
+
+        for _ in range(clients):
+            again()
+        self._then = again
+        self._until_all_is_done()
+        return len(self.answered) / self._now
+
+    def _sampler(self, seed: int) -> Callable[[Asked], _Request]:
+        """What a request costs is drawn among the samples of its kind."""
         random = np.random.default_rng(seed)
         kinds = np.array(self._costs.kinds)
-        alike = {
-            kind: np.flatnonzero((kinds == kind) | (kind is None)) for kind in {one.kind for one in asked}
-        }
-        coming = deque(_Request(one.seconds, one.job, int(random.choice(alike[one.kind]))) for one in asked)
-        while coming or self._busy():
-            arrival = coming[0].due if coming else math.inf
+        alike = {kind: np.flatnonzero(kinds == kind) for kind in self._costs.kinds}
+        everything = np.arange(len(kinds))
+
+        def sampled(one: Asked) -> _Request:
+            among = everything if one.kind is None else alike[one.kind]
+            return _Request(one.seconds, one.job, int(random.choice(among)))
+
+        return sampled
+
+    def _until_all_is_done(self) -> None:
+        while self._coming or self._busy():
+            arrival = self._coming[0].due if self._coming else math.inf
             self._advance(arrival)
-            if coming and self._now >= arrival:
-                self._send(coming.popleft())
+            if self._coming and self._now >= arrival:
+                self._send(self._coming.popleft())
             self._dispatch()
-        return np.array([seconds for _, seconds in self.answered])
 
     def _busy(self) -> bool:
         return bool(
@@ -158,6 +187,7 @@ class Simulation:
 
     def _receive(self, request: _Request) -> None:
         self.answered.append((request.due, self._now + self._costs.outside - request.due))
+        self._then()
 
     def _dispatch(self) -> None:
         """Give free readers and the engine what waits for them."""

@@ -1,12 +1,15 @@
 """The simulation beside what queueing theory knows, and the rules of the batcher that it must follow."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from loadtest.capacity import measure
 from loadtest.capacity.costs import UnitCosts
-from loadtest.capacity.measure import steady
+from loadtest.capacity.measure import MIXES, capacity_of, steady, to_capacities
 from loadtest.capacity.plan import Assumptions, break_even, needs, seconds_of_core
 from loadtest.capacity.simulation import Asked, Limits, Simulation
 from loadtest.load.objectives import Measured, Run
@@ -152,3 +155,31 @@ def test_what_a_standstill_met_is_told_by_when_it_was_due() -> None:
     # 0.98 (a usual time before) to 1.1 + 0.06 (as everywhere) + 0.08 (left to do)
     assert found.requests == 2 + np.count_nonzero((due < 0.985) | (due > 1.235))
     assert (found.failures, found.p50) == ({"503": 2}, pytest.approx(15.0, abs=5.1))
+
+
+def test_clients_that_ask_one_after_another_get_what_the_cores_can_do() -> None:
+    """One client waits for each of its requests; many keep the engine's calls as large as they are."""
+    alone = Simulation(COSTS).run([Asked(0.0, 0)])[0]
+
+    def asked() -> Iterator[Asked]:
+        return (Asked(0.0, place) for place in itertools.count())
+
+    assert Simulation(COSTS).run_closed(asked(), 1, 50.0) == pytest.approx(1 / alone, rel=0.01)
+    many = Simulation(COSTS)
+    found = many.run_closed(asked(), 8, 50.0)
+    work = COSTS.reading[0] + COSTS.miss + COSTS.engine_call * len(many.calls) / len(many.answered)
+    assert found == pytest.approx(1 / work, rel=0.05)
+
+
+def test_costs_are_scaled_to_a_capacity(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = replace(
+        COSTS, kinds=("slurm", "github-actions"), reading=(0.004,) * 2, prompts=(1,) * 2, tokens=(100,) * 2
+    )
+    content = {f"capacity {mix}": {"answered": capacity_of(kinds, mix), "probe": 1.0} for mix in MIXES}
+    monkeypatch.setattr(measure, "_slow", lambda _: [])
+    wrong = kinds.with_kept(1.25).with_new(0.8)
+    found = to_capacities(wrong, content)
+    assert found.hit == pytest.approx(COSTS.hit, rel=0.02)
+    assert found.miss == pytest.approx(COSTS.miss, rel=0.02)
+    assert found.reading == pytest.approx(kinds.reading, rel=0.02)
+    assert (found.to_capacity_kept, found.to_capacity_new) == pytest.approx((1.0, 1.0), rel=0.02)
