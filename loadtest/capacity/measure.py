@@ -47,7 +47,8 @@ def measure() -> None:
     """Everything but bulk scoring; about twelve minutes."""
     with running_service({"log_level": "warning"}, core=_SERVICE_CORE) as service:
         with watched_pace(_LOCUST_CORE) as pace:
-            costs = replace(measure_costs(service, _SERVICE_CORE), probe=pace.usual)
+            alone = measure_costs(service, _SERVICE_CORE)
+        costs = replace(alone, probe=pace.usual)  # known once the probe has ended
         console.print(
             f"costs of a new request, ms: { {k: round(1000 * v, 2) for k, v in costs.cold.items()} }"
         )
