@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
@@ -78,11 +77,27 @@ class UnitCosts:
     outside: float = 0.0
     probe: float = 1.0
 
+    def working(self, times: float) -> "UnitCosts":
+        """Reading and the engine take so many times as long."""
+        return replace(
+            self,
+            reading=tuple(times * seconds for seconds in self.reading),
+            engine_call=times * self.engine_call,
+            engine_prompt=times * self.engine_prompt,
+            engine_token=times * self.engine_token,
+            engine_seconds=tuple((*size, times * seconds) for *size, seconds in self.engine_seconds),  # type: ignore[misc]
+        )
+
     def at_pace(self, pace: float) -> "UnitCosts":
         """On a machine that does everything so many times as fast."""
-        names = ("engine_call", "engine_prompt", "engine_token", "hit", "miss", "wake", "client", "outside")
-        scaled: dict[str, Any] = {name: getattr(self, name) / pace for name in names}
-        return replace(self, reading=tuple(one / pace for one in self.reading), **scaled)
+        return replace(
+            self.working(1 / pace),
+            hit=self.hit / pace,
+            miss=self.miss / pace,
+            wake=self.wake / pace,
+            client=self.client / pace,
+            outside=self.outside / pace,
+        )
 
     def with_kept(self, times: float) -> "UnitCosts":
         """A kept answer costs so many times as much."""
@@ -90,15 +105,8 @@ class UnitCosts:
 
     def with_new(self, times: float) -> "UnitCosts":
         """All work for a new request costs so many times as much."""
-        scaled: dict[str, Any] = {
-            name: times * getattr(self, name)
-            for name in ("engine_call", "engine_prompt", "engine_token", "miss", "to_capacity_new")
-        }
         return replace(
-            self,
-            reading=tuple(times * one for one in self.reading),
-            engine_seconds=tuple((*size, times * seconds) for *size, seconds in self.engine_seconds),  # type: ignore[misc]
-            **scaled,
+            self.working(times), miss=times * self.miss, to_capacity_new=times * self.to_capacity_new
         )
 
     def engine(self, prompts: float, tokens: float) -> float:
@@ -246,12 +254,7 @@ async def _in_service(service: RunningService, costs: UnitCosts) -> UnitCosts:
     alone = _MISSES * float(np.mean(costs.reading)) + computing
     inside = (misses.everywhere - misses.on_loop) / alone
     return replace(
-        costs,
-        reading=tuple(inside * seconds for seconds in costs.reading),
-        engine_call=inside * costs.engine_call,
-        engine_prompt=inside * costs.engine_prompt,
-        engine_token=inside * costs.engine_token,
-        engine_seconds=tuple((*size, inside * seconds) for *size, seconds in costs.engine_seconds),  # type: ignore[misc]
+        costs.working(inside),
         inside=inside,
         hit=hit,
         wake=max(0.0, one_by_one.everywhere / _HITS - hit),

@@ -145,21 +145,20 @@ def _with_client(service: RunningService, costs: UnitCosts, capacity: Measured) 
 
 def to_capacities(costs: UnitCosts, content: dict[str, Any]) -> UnitCosts:
     """Costs with which the clients of the capacity tests get from the simulation what they got from the service."""
-    ways: dict[Mix, Callable[[UnitCosts, float], UnitCosts]] = {
-        "hot": UnitCosts.with_kept,
-        "cold": UnitCosts.with_new,
-    }
-    for mix, scaled in ways.items():
-        measured = content[f"capacity {mix}"]
-        then, slow = costs.at_pace(costs.probe / measured["probe"]), _slow(f"capacity {mix}")
-        times = _scale(lambda times: capacity_of(scaled(then, times), mix, slow), measured["answered"])  # noqa: B023
-        costs = scaled(costs, times)
-    return costs
+    costs = _to_capacity(costs, "hot", UnitCosts.with_kept, content["capacity hot"])
+    return _to_capacity(costs, "cold", UnitCosts.with_new, content["capacity cold"])
 
 
-def _scale(capacity: Callable[[float], float], wanted: float) -> float:
-    """By how much costs have to be multiplied for this capacity; the more they are, the less it is."""
-    return float(brentq(lambda times: capacity(times) - wanted, *_TIMES, xtol=0.002))
+def _to_capacity(
+    costs: UnitCosts, mix: Mix, scaled: Callable[[UnitCosts, float], UnitCosts], measured: dict[str, Any]
+) -> UnitCosts:
+    """The costs, scaled by the factor that gives the capacity of one mix; the larger it is, the less that is."""
+    then, slow = costs.at_pace(costs.probe / measured["probe"]), _slow(f"capacity {mix}")
+
+    def excess(times: float) -> float:
+        return capacity_of(scaled(then, times), mix, slow) - float(measured["answered"])
+
+    return scaled(costs, float(brentq(excess, *_TIMES, xtol=0.002)))
 
 
 def capacity_of(costs: UnitCosts, mix: Mix, slow: Sequence[Slow] = ()) -> float:

@@ -115,14 +115,12 @@ def _take_over(prepared: Path | None, directory: Path) -> None:
 def load_records(corpus: Path, settings: RunSettings) -> list[Record]:
     """Train and val records, each source cut to the limit by even spacing; then some as they are known earlier."""
     records = load(corpus, settings.sources, ["train", "val"])
-    if settings.limit_per_source is None:
-        return with_earlier_views(records)
-    groups: defaultdict[tuple[str, str], list[Record]] = defaultdict(list)
-    for record in records:
-        groups[record.source, record.split].append(record)
-    limit = settings.limit_per_source
-    kept = (group[:: max(1, -(-len(group) // limit))] for group in groups.values())
-    return with_earlier_views([record for group in kept for record in group])
+    if (limit := settings.limit_per_source) is not None:
+        groups: defaultdict[tuple[str, str], list[Record]] = defaultdict(list)
+        for record in records:
+            groups[record.source, record.split].append(record)
+        records = [r for group in groups.values() for r in group[:: max(1, -(-len(group) // limit))]]
+    return with_earlier_views(records)
 
 
 def _encoder(

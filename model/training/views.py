@@ -18,7 +18,7 @@ _FACTS = re.compile(r"^facts_before_stage:\n(?:[ \t]+.*\n|\n)*", re.MULTILINE)
 
 
 def without_facts(record: Record) -> Record:
-    """The record without what earlier stages left; itself where it has none."""
+    """The record without what earlier stages left; itself where its config is no text."""
     return replace(record, config=_FACTS.sub("", record.config)) if isinstance(record.config, str) else record
 
 
@@ -29,11 +29,10 @@ def with_earlier_views(records: Sequence[Record]) -> list[Record]:
     """
     texts: dict[str, str] = {}
     views = []
-    for record in records:
-        bare = without_facts(record) if record.source == _SOURCE else record
-        if bare is not record and isinstance(bare.config, str):
-            text = texts.setdefault(bare.config, bare.config)
-            views.append(replace(bare, source=BEFORE_THE_FLOW, config=text))
+    for record in (one for one in records if one.source == _SOURCE):
+        if isinstance(config := without_facts(record).config, str):
+            text = texts.setdefault(config, config)
+            views.append(replace(record, source=BEFORE_THE_FLOW, config=text))
     return [*records, *views]
 
 
