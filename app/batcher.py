@@ -67,6 +67,8 @@ class Batcher:
         self._calls: set[asyncio.Task[None]] = set()
         self._closing = False
         self._dispatcher: asyncio.Task[None] | None = None
+        #: Called when a call of the engine has ended.
+        self.on_free: Callable[[], None] = lambda: None
         host.on_loss = lambda: self._fail(self._queue.clear(), _lost)
 
     @property
@@ -134,7 +136,9 @@ class Batcher:
     def _alive(self) -> bool:
         return self._dispatcher is not None and not self._dispatcher.done()
 
-    def _busy(self) -> bool:
+    @property
+    def busy(self) -> bool:
+        """True while the engine takes no further call."""
         return len(self._calls) >= self._host.concurrency
 
     async def _dispatch(self) -> None:
@@ -142,7 +146,7 @@ class Batcher:
             await self._arrival.wait()
             await asyncio.sleep(0)  # whoever arrives in the same turn of the loop rides along
             while self._queue:
-                if self._busy():
+                if self.busy:
                     await self._until_free()
                     if self._queue:  # those who waited may have gone
                         await self._wait_for_company()
@@ -155,13 +159,14 @@ class Batcher:
             self._arrival.clear()
 
     async def _until_free(self) -> None:
-        while self._busy():
+        while self.busy:
             self._free.clear()
             await self._free.wait()
 
     def _called(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
         self._free.set()
+        self.on_free()
 
     async def _wait_for_company(self) -> None:
         patience = (

@@ -9,6 +9,7 @@ from app.ask import DEFAULT_QUANTILES
 from app.batcher import Batcher, Limits
 from app.cache import Codec, ForecastCache, MemoryStore, Store, TieredStore
 from app.contracts import Checkpoint, ReadConfig
+from app.cores import usable_cores
 from app.engine_host import EngineHost
 from app.metrics import Metrics
 from app.outcomes.identity import Digests
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 _STALL_SECONDS = {False: 0.75, True: 5.0}
 #: With more cores vLLM's core is better off in a process of its own.
 _FEW_CORES = 4
+#: Where the engine and reading share one core, no config is begun beside a call of the engine: what was read is
+#: answered first. Unless more than so many wait: then the next calls should be large (docs/decisions.md).
+READ_AHEAD = 16
 
 
 def build_service(
@@ -53,21 +57,26 @@ def build_service(
     codec = Codec(checkpoint.version, secret.encode())
     digests = None if settings.database_url is None else Digests(secret.encode())
     outcomes = _outcomes(settings, digests, metrics) if digests else None
+    batcher = _batcher(settings, checkpoint, build_engine, metrics, warm=given is None)
+    shares_a_core = settings.engine == "torch" and usable_cores() <= settings.workers
+    reader = UnitReader(
+        read,
+        checkpoint,
+        metrics,
+        threads=settings.reader_threads,
+        memo_tokens=settings.memo_tokens,
+        read_seconds=settings.read_seconds,
+        digests=digests,
+        histories=outcomes.histories if outcomes else None,
+        held=lambda waiting: shares_a_core and batcher.busy and waiting <= READ_AHEAD,
+    )
+    batcher.on_free = reader.go_on
     return Service(
         checkpoint,
-        UnitReader(
-            read,
-            checkpoint,
-            metrics,
-            threads=settings.reader_threads,
-            memo_tokens=settings.memo_tokens,
-            read_seconds=settings.read_seconds,
-            digests=digests,
-            histories=outcomes.histories if outcomes else None,
-        ),
+        reader,
         codec,
         ForecastCache(_store(settings, codec, metrics), metrics),
-        _batcher(settings, checkpoint, build_engine, metrics, warm=given is None),
+        batcher,
         Admission(metrics, max_tokens=settings.max_queue_tokens),
         metrics,
         default_deadline_ms=settings.default_deadline_ms,

@@ -21,7 +21,7 @@ from app.metrics import Metrics
 from app.outcomes.identity import Digests, Identity
 from app.priority import step_back
 from app.timings import current
-from app.turns import Turns
+from app.turns import Turns, never
 from app.unit import Unit, Units
 from model.errors import ConfigTooDeep, ValueOutOfRange
 from model.jobs import select
@@ -58,15 +58,21 @@ class UnitReader:
         read_seconds: float,
         digests: Digests | None = None,
         histories: LooksUp | None = None,
+        held: Callable[[int], bool] = never,
     ) -> None:
+        """held: whether, with so many waiting to be read, none may begin now; `go_on` says that it is over."""
         self._read = read
         self._checkpoint = checkpoint
         self._metrics = metrics
         self._digests, self._histories = digests, histories
         self._read_seconds = read_seconds
         self._threads = ThreadPoolExecutor(threads, "reader", step_back)
-        self._turns = Turns(threads)
+        self._turns = Turns(threads, held)
         self.memo = Memo(memo_tokens)
+
+    def go_on(self) -> None:
+        """Nothing is held back any more."""
+        self._turns.go_on()
 
     def known(self, ask: Ask) -> bool:
         """Whether it need not be read."""

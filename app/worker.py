@@ -5,12 +5,12 @@ WHEN is `at-once`, or `engine-first` where other workers answer meanwhile. PAREN
 over PARENT the worker says that its configuration holds, then that its event loop turns; it stops when nobody listens.
 """
 
-import os
 import socket
 import sys
 
 from prometheus_client import values
 
+from app.cores import usable_cores
 from app.main import create_app
 from app.server import HEARTBEAT, serve
 from app.settings import Settings
@@ -36,8 +36,7 @@ def _fair_share(settings: Settings) -> Settings:
     """Without a choice of its own every engine would take all cores, and they would wait for each other."""
     if settings.engine_threads is not None:
         return settings
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return settings.model_copy(update={"engine_threads": max(1, cores // settings.workers)})
+    return settings.model_copy(update={"engine_threads": max(1, usable_cores() // settings.workers)})
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from app.batch.ledger import Progress as Done
-from app.batch.local import answered_here, cores, default_readers
+from app.batch.local import answered_here, default_readers
 from app.batch.run import Answered, Job, run
 from app.batch.source import pyarrow_needed
 from app.build import engine_builder
+from app.cores import usable_cores
 from app.settings import Settings
 from app.startup import ConfigurationError
 
@@ -70,7 +71,7 @@ def batch(
 
 def _with_threads(settings: Settings, readers: int) -> Settings:
     """The engine gets the cores that reading leaves; one at least."""
-    threads = settings.engine_threads or max(1, cores() - readers)
+    threads = settings.engine_threads or max(1, usable_cores() - readers)
     return settings.model_copy(update={"engine_threads": threads})
 
 

@@ -17,6 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from app.batch.stages import ReadWindow, Said, Stages, compute
 from app.batch.windows import Window
+from app.cores import usable_cores
 from app.logging import configure_logging
 from app.settings import Settings
 from model.checkpoint import Checkpoint
@@ -31,12 +32,7 @@ _stages: Stages
 
 def default_readers(engine: str) -> int:
     """Processes that read: an engine on these cores needs about twice the time that reading does."""
-    return max(1, round(cores() / 3) if engine == "torch" else cores() - 1)
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, round(usable_cores() / 3) if engine == "torch" else usable_cores() - 1)
 
 
 def answered_here(

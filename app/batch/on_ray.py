@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from app.batch.local import cores
 from app.batch.run import Job
 from app.batch.source import open_source
 from app.batch.stages import Stages, compute
 from app.batch.windows import Window
 from app.build import engine_builder
+from app.cores import usable_cores
 from app.settings import Settings
 from app.startup import ConfigurationError
 from model.checkpoint import Checkpoint
@@ -46,7 +46,7 @@ def answered_on_ray(
     threads = settings.engine_threads or 1
     # A Ray of this machine alone must not wait for cores that never come: actors may share them.
     here = address is None and "RAY_ADDRESS" not in os.environ
-    slots = max(cores(), readers + engines * threads + 1) if here else None
+    slots = max(usable_cores(), readers + engines * threads + 1) if here else None
     ray.init(address=address, num_cpus=slots, logging_level=logging.ERROR, include_dashboard=False)
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -53,8 +53,11 @@ def measure() -> None:
             f"costs of a new request, ms: { {k: round(1000 * v, 2) for k, v in costs.cold.items()} }"
         )
         capacities = {mix: _capacity(service, mix) for mix in MIXES}
-        costs = _with_client(service, costs, capacities["hot"])
+        # The generator's seconds are those that it has when it has many requests, so that what it does besides counts
+        # little.
+        costs = replace(costs, client=capacities["hot"].client_seconds)
         save("costs", asdict(costs))
+        _quiet(service, capacities["hot"])
         for mix, capacity in capacities.items():
             for seed, share in enumerate(SHARES, 10):
                 name = f"run {mix} {share}"
@@ -70,31 +73,37 @@ def _at(service: RunningService, name: str, mix: Mix, rate: float, share: float,
     seconds = _SECONDS[mix]
     with watched_pace(_LOCUST_CORE) as pace:
         run = run_locust(service.url, SCENARIO, mix, seconds, rate=rate, seed=seed, core=_LOCUST_CORE)
-    slow = _save_pace(name, run, pace, seconds)
+    slow = _save_pace(name, run, pace, seconds).profile
     return {
         "measured": asdict(run.measured),
         "steady": asdict(steady(run, pace, share)),
         "stood_still": sum((1 - one.pace) * (one.to - one.since) for one in slow) / seconds,
         "probe": pace.usual,
         "rate": rate,
+        "share": share,
         "seed": seed,
         "seconds": seconds,
     }
 
 
-def _save_pace(name: str, run: Run, pace: Pace, seconds: float) -> list[Slow]:
+def _save_pace(name: str, run: Run, pace: Pace, seconds: float) -> Pace:
     """How the pace went, from the first request on."""
-    slow = [
-        Slow(one.since - run.began, one.to - run.began, one.pace)
-        for one in pace.profile
-        if run.began <= one.since and one.to <= run.began + seconds
-    ]
-    save(name, {"slow": [asdict(one) for one in slow]}, PACES)
-    return slow
+
+    def since_then(spans: Sequence[Slow]) -> list[Slow]:
+        return [
+            Slow(one.since - run.began, one.to - run.began, one.pace)
+            for one in spans
+            if run.began <= one.since and one.to <= run.began + seconds
+        ]
+
+    found = replace(pace, slow=since_then(pace.slow), profile=since_then(pace.profile))
+    save(name, asdict(found), PACES)
+    return found
 
 
-def _slow(name: str) -> list[Slow]:
-    return [Slow(**one) for one in load(PACES)[name]["slow"]]
+def _pace_of(name: str) -> Pace:
+    found = load(PACES)[name]
+    return Pace(*([Slow(**one) for one in found[spans]] for spans in ("slow", "profile")))
 
 
 def steady(run: Run, pace: Pace, share: float) -> Measured:
@@ -131,21 +140,23 @@ def _capacity(service: RunningService, mix: Mix) -> Measured:
     return found
 
 
-def _with_client(service: RunningService, costs: UnitCosts, capacity: Measured) -> UnitCosts:
-    """With what an answer takes outside of the service, seen where hardly anything waits but the cores do not sleep.
-
-    capacity: of kept answers. The generator's seconds for a request are those that it has when it has many, so that
-    what it does besides counts little.
-    """
-    rate, client = _QUIET_SHARE * capacity.answered, capacity.client_seconds
-    quiet = run_locust(service.url, SCENARIO, "hot", _QUIET_SECONDS, rate=rate, seed=80, core=_LOCUST_CORE)
-    outside = quiet.measured.p50 / 1000 - costs.hit - costs.wake - client
-    return replace(costs, client=client, outside=max(0.0, outside))
+def _quiet(service: RunningService, capacity: Measured) -> None:
+    """Kept answers where hardly anything waits, but the cores do not sleep. capacity: of kept answers."""
+    rate = _QUIET_SHARE * capacity.answered
+    with watched_pace(_LOCUST_CORE) as pace:
+        run = run_locust(service.url, SCENARIO, "hot", _QUIET_SECONDS, rate=rate, seed=80, core=_LOCUST_CORE)
+    save("quiet hot", {**asdict(run.measured), "probe": pace.usual})
 
 
 def to_capacities(costs: UnitCosts, content: dict[str, Any]) -> UnitCosts:
-    """Costs with which the clients of the capacity tests get from the simulation what they got from the service."""
+    """Costs with which the clients of the capacity tests get from the simulation what they got from the service.
+
+    What a kept answer takes beyond them, on a quiet service, it takes outside of it.
+    """
     costs = _to_capacity(costs, "hot", UnitCosts.with_kept, content["capacity hot"])
+    quiet = content["quiet hot"]
+    taken = quiet["p50"] / 1000 * costs.probe / quiet["probe"]
+    costs = replace(costs, outside=max(0.0, taken - costs.hit - costs.wake - costs.client))
     return _to_capacity(costs, "cold", UnitCosts.with_new, content["capacity cold"])
 
 
@@ -153,7 +164,7 @@ def _to_capacity(
     costs: UnitCosts, mix: Mix, scaled: Callable[[UnitCosts, float], UnitCosts], measured: dict[str, Any]
 ) -> UnitCosts:
     """The costs, scaled by the factor that gives the capacity of one mix; the larger it is, the less that is."""
-    then, slow = costs.at_pace(costs.probe / measured["probe"]), _slow(f"capacity {mix}")
+    then, slow = costs.at_pace(costs.probe / measured["probe"]), _pace_of(f"capacity {mix}").profile
 
     def excess(times: float) -> float:
         return capacity_of(scaled(then, times), mix, slow) - float(measured["answered"])
@@ -176,21 +187,26 @@ def simulate() -> None:
     for name, run in content.items():
         if name.startswith("run "):
             mix = name.split()[1]
-            slow = _slow(name)
+            pace = _pace_of(name)
             then = costs.at_pace(costs.probe / run["probe"])
-            found = simulated(then, mix, run["rate"], run["seconds"], run["seed"], slow)  # type: ignore[arg-type]
-            save(name, {**run, "simulated": asdict(found)})
+            found = simulated(then, mix, run["rate"], run["seconds"], run["seed"], pace.profile)  # type: ignore[arg-type]
+            by_itself = steady(found, pace, run["share"])
+            save(name, {**run, "simulated": asdict(found.measured), "simulated_steady": asdict(by_itself)})
 
 
 def simulated(
     costs: UnitCosts, mix: Mix, rate: float, seconds: float, seed: int, slow: Sequence[Slow] = ()
-) -> Measured:
+) -> Run:
     """What the simulation says to the very schedule that Locust keeps, on a machine that is slow now and then."""
     planned = schedule(SCENARIO, mix, rate, seconds, seed)
     simulation = Simulation(costs, known=warm_up(SCENARIO, mix), slow=slow)
-    taken = simulation.run([Asked(due.seconds, due.body, kind_of(due.body)) for due in planned])
-    last = max(due + waited for due, waited in simulation.answered)
-    return Measured.of(list(1000 * taken), {}, len(planned) / seconds, last)
+    milliseconds = list(
+        1000 * simulation.run([Asked(one.seconds, one.body, kind_of(one.body)) for one in planned])
+    )
+    due = [moment for moment, _ in simulation.answered]
+    last = max(moment + waited for moment, waited in simulation.answered)
+    measured = Measured.of(milliseconds, {}, len(planned) / seconds, last)
+    return Run(measured, due, milliseconds, 0.0)
 
 
 def costs_of(content: dict[str, Any]) -> UnitCosts:
@@ -243,7 +259,9 @@ def _standstill(service: RunningService, after: float) -> Iterator[None]:
         thread.join()
 
 
-def deviations(run: dict[str, Any]) -> dict[str, float]:
+def deviations(
+    run: dict[str, Any], measured: str = "measured", simulated: str = "simulated"
+) -> dict[str, float]:
     """Of the simulation from the measurement, relative, per figure."""
     names = ("answered", "p50", "p95", "p99")
-    return {name: run["simulated"][name] / run["measured"][name] - 1 for name in names}
+    return {name: run[simulated][name] / run[measured][name] - 1 for name in names}

@@ -139,7 +139,10 @@ def _runs(content: dict[str, Any]) -> str:
             steady = run["steady"]
             share = steady["requests"] / run["measured"]["requests"]
             cells += [f"{run['stood_still']:.1%}", f"{share:.0%}"]
-            rows.append([*cells, *(f"{steady[name]:.4g}" for name in ("p50", "p95", "p99"))])
+            other = run.get("simulated_steady")
+            for name in ("p50", "p95", "p99"):
+                cells.append(f"{steady[name]:.4g}" + (f" ({other[name]:.4g})" if other else ""))
+            rows.append(cells)
     capacities = [
         f"{mix} {one['answered']:.1f} (Locust's core busy for {one['answered'] * one['client_seconds']:.0%})"
         for mix in MIXES

@@ -6,7 +6,8 @@
                      └─► a reader (so many at a time) ─► queue ─ micro-batches ─► engine ─► event loop ─► answered
 
 Event loop, readers and engine share the cores. The loop goes first (`app.priority`); readers hold the interpreter, so
-that all of them together advance like one; beside a reader the engine has the share that was measured. Deadlines and
+that all of them together advance like one; beside a reader the engine has the share that was measured. On one core no
+reading begins beside a call of the engine, unless many wait (`app.build`). Deadlines and
 refusals are left out: below capacity nothing is refused. The generator is there too: it has a core of its own, on
 which its requests and answers queue as they do in the service. A machine that was seen to be slow for a while is as
 slow here, all of its cores.
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from app.build import READ_AHEAD
 from app.settings import Settings
 from loadtest.capacity.costs import UnitCosts
 from loadtest.pace import Slow
@@ -43,6 +45,7 @@ class Limits:
     max_batch: int = _SETTINGS["max_batch"].default
     max_batch_tokens: int = _SETTINGS["max_batch_tokens"].default
     wait_seconds: float = _SETTINGS["batch_wait_ms"].default / 1000
+    read_ahead: int = READ_AHEAD
 
 
 @dataclass(eq=False)
@@ -191,7 +194,7 @@ class Simulation:
 
     def _dispatch(self) -> None:
         """Give free readers and the engine what waits for them."""
-        while self._to_read and len(self._reading) < self._limits.readers:
+        while self._to_read and len(self._reading) < self._limits.readers and not self._held():
             request = self._to_read.popleft()
             seconds = self._costs.reading[request.sample]
             self._reading.append(_Work(seconds, lambda one=request: self._read(one)))  # type: ignore[misc]
@@ -207,6 +210,11 @@ class Simulation:
             self.calls.append(len(batch))
             self._was_busy = False
             self._engine = _Work(self._costs.engine(len(batch), tokens), lambda: self._computed(batch))
+
+    def _held(self) -> bool:
+        """Whether nothing more is read now."""
+        busy = self._engine is not None
+        return self._cores == 1 and busy and len(self._to_read) <= self._limits.read_ahead
 
     def _patience(self) -> float:
         """Until when an engine that has just come free waits for company; an idle one never does."""

@@ -52,9 +52,11 @@ def main(
         _REPOSITORY / "runs" / "evaluation"
     ),
     leave_out: Annotated[
-        bool,
-        typer.Option("--leave-out/--no-leave-out", help="Refit without one application after the other."),
-    ] = True,
+        int,
+        typer.Option(
+            min=0, help="Of a source with few groups: so many applications are left out in turn; 0: none."
+        ),
+    ] = LeftOutOptions.applications,
     baselines_only: Annotated[
         bool, typer.Option("--baselines-only", help="Fit and keep the baselines; no report.")
     ] = False,
@@ -78,7 +80,7 @@ def main(
         limit=limit,
         seed=seed,
         text_version=TEXT_VERSION,
-        left_out=LeftOutOptions() if leave_out else None,
+        left_out=LeftOutOptions(applications=leave_out) if leave_out else None,
         baselines=BaselineOptions(per_source=per_source, rounds=rounds, processes=processes, seed=seed),
     )
     checkpoints = checkpoint or [_DEFAULT_CHECKPOINT]

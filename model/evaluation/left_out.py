@@ -136,7 +136,8 @@ def _measured(
 ) -> list[LeftOut]:
     name = "".join(c if c.isalnum() else "-" for c in f"{source} {application}")
     path = directory / f"{name}.json"
-    key = json.loads(json.dumps(asdict(options)))
+    # What is measured of one application does not depend on how many there are.
+    key = json.loads(json.dumps({**asdict(options), "applications": None}))
     if path.exists():
         stored = json.loads(path.read_text())
         if stored["options"] == key:

@@ -36,7 +36,10 @@ def checkpoint() -> TinyCheckpoint:
 
 
 @pytest.fixture
-def make_app(engine: WatchedEngine, checkpoint: TinyCheckpoint) -> MakeApp:
+def make_app(engine: WatchedEngine, checkpoint: TinyCheckpoint, monkeypatch: pytest.MonkeyPatch) -> MakeApp:
+    """On a machine of four cores, whatever this one has."""
+    monkeypatch.setattr("app.build.usable_cores", lambda: 4)
+
     def make(**settings: Any) -> FastAPI:
         return create_app(
             Settings(drain_seconds=2, **settings), checkpoint=checkpoint, engine=engine, read=tiny_read

@@ -61,3 +61,29 @@ async def test_a_turn_that_comes_in_the_moment_of_giving_up_is_passed_on() -> No
     second.cancel()
     await asyncio.wait_for(third, 1)
     assert log.order[-1] == "third"
+
+
+async def test_nobody_begins_while_turns_are_held_unless_many_wait() -> None:
+    held = True
+    turns = Turns(1, lambda waiting: held and waiting <= 3)
+    order: list[int] = []
+
+    async def go(number: int) -> None:
+        async with turns.turn("a", str(number)):
+            order.append(number)
+
+    async def soon() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    tasks = [asyncio.create_task(go(number)) for number in range(3)]
+    await soon()
+    assert order == []
+    tasks.append(asyncio.create_task(go(3)))
+    await soon()
+    assert order == [0]  # three wait again
+    tasks[1].cancel()
+    held = False
+    turns.go_on()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert order == [0, 2, 3]

@@ -109,6 +109,16 @@ def test_equal_requests_under_way_are_computed_once_and_kept() -> None:
     assert taken[-1] == pytest.approx(COSTS.hit)
 
 
+def test_on_one_core_what_was_read_is_computed_before_more_is_read() -> None:
+    """What comes during a call is read during it on two cores only, or where many wait."""
+    alone = COSTS.reading[0] + COSTS.engine_call + COSTS.miss
+    asked = [Asked(0.0, 0), Asked(0.010, 1)]
+    assert Simulation(COSTS).run(asked)[0] == pytest.approx(alone + COSTS.miss / 2)
+    many = Simulation(COSTS, limits=Limits(read_ahead=0)).run(asked)
+    assert many[0] > alone + COSTS.miss
+    assert Simulation(COSTS, cores=2).run(asked)[1] < many[1]
+
+
 def test_more_cores_shorten_what_can_be_done_beside_each_other() -> None:
     asked = poisson(55, 3000)
     one, two = (float(np.quantile(Simulation(COSTS, cores=cores).run(asked), 0.95)) for cores in (1, 2))
@@ -176,10 +186,13 @@ def test_costs_are_scaled_to_a_capacity(monkeypatch: pytest.MonkeyPatch) -> None
         COSTS, kinds=("slurm", "github-actions"), reading=(0.004,) * 2, prompts=(1,) * 2, tokens=(100,) * 2
     )
     content = {f"capacity {mix}": {"answered": capacity_of(kinds, mix), "probe": 1.0} for mix in MIXES}
-    monkeypatch.setattr(measure, "_slow", lambda _: [])
+    quiet = 1000 * (COSTS.hit + COSTS.wake + 0.002)
+    content["quiet hot"] = {"p50": quiet, "probe": 1.0}
+    monkeypatch.setattr(measure, "_pace_of", lambda _: Pace())
     wrong = kinds.with_kept(1.25).with_new(0.8)
     found = to_capacities(wrong, content)
     assert found.hit == pytest.approx(COSTS.hit, rel=0.02)
     assert found.miss == pytest.approx(COSTS.miss, rel=0.02)
     assert found.reading == pytest.approx(kinds.reading, rel=0.02)
+    assert found.outside == pytest.approx(0.002, rel=0.05)
     assert (found.to_capacity_kept, found.to_capacity_new) == pytest.approx((1.0, 1.0), rel=0.02)
