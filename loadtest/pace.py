@@ -10,6 +10,7 @@ import gc
 import json
 import math
 import select
+import socket
 import subprocess
 import sys
 import time
@@ -22,7 +23,9 @@ from tempfile import TemporaryFile
 import numpy as np
 
 _ROOT = Path(__file__).resolve().parents[1]
-_WORK, _PAUSE_SECONDS = range(1000), 0.004
+_WORK, _PAUSE_SECONDS = range(500), 0.004
+#: What a service does most beside Python is the kernel's.
+_MESSAGES, _MESSAGE = 4, b"x" * 500
 #: Slow is what takes more than so many times the median.
 _SLOW = 2.0
 #: Two paces are about one within this factor.
@@ -42,14 +45,11 @@ class Slow:
 
 @dataclass
 class Pace:
-    """slow: ascending, some time between them; profile: the same in pieces of about one pace; seconds: watched in all;
-    usual: processor seconds of the probe's work, in the median.
-    """
+    """slow: ascending, some time between them; profile: the same in pieces of one pace; seconds: watched in all."""
 
     slow: list[Slow] = field(default_factory=list)
     profile: list[Slow] = field(default_factory=list)
     seconds: float = 0.0
-    usual: float = math.nan
 
     @property
     def share(self) -> float:
@@ -90,7 +90,6 @@ def watched_pace(core: int | None = None) -> Iterator[Pace]:
         pieces: Sequence[tuple[float, float]] = json.load(file)
     if pieces:
         found.slow, found.profile = slow_spans(pieces), slow_profile(pieces)
-        found.usual = _usual(pieces)
         found.seconds = pieces[-1][0] - pieces[0][0]
 
 
@@ -139,11 +138,19 @@ def _probe() -> None:
     """Until the other end of stdin is gone; then all pieces, as JSON."""
     gc.disable()
     pieces: list[tuple[float, float]] = []
-    while not select.select([sys.stdin], [], [], _PAUSE_SECONDS)[0]:
-        began, used, total = time.perf_counter(), time.thread_time(), 0
-        for number in _WORK:
-            total += number * number
-        pieces.append((began, time.thread_time() - used))
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as asks,
+        server.accept()[0] as answers,
+    ):
+        while not select.select([sys.stdin], [], [], _PAUSE_SECONDS)[0]:
+            began, used, total = time.perf_counter(), time.thread_time(), 0
+            for number in _WORK:
+                total += number * number
+            for _ in range(_MESSAGES):
+                asks.send(_MESSAGE)
+                answers.recv(len(_MESSAGE))
+            pieces.append((began, time.thread_time() - used))
     json.dump(pieces, sys.stdout)
 
 

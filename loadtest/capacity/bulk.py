@@ -18,11 +18,12 @@ import orjson
 from rich.console import Console
 
 from app.batch.command import WITH_PROBLEMS
-from app.batch.local import cores, default_readers
+from app.batch.local import default_readers
 from app.batch.run import Job
 from app.batch.stages import ReadWindow, Stages, compute
 from app.batch.windows import windows
 from app.build import engine_builder
+from app.cores import usable_cores
 from app.settings import Settings
 from loadtest.capacity.results import save
 from loadtest.load.bodies import scheduler_request
@@ -74,7 +75,7 @@ def write_records(path: Path, records: int) -> Path:
 
 
 def _threads() -> int:
-    return max(1, cores() - default_readers("torch"))
+    return max(1, usable_cores() - default_readers("torch"))
 
 
 def _bare_engine(source: Path) -> tuple[dict[str, int], float]:

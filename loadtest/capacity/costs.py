@@ -33,7 +33,7 @@ from model.checkpoint import Checkpoint
 from model.engines.base import Engine, Query
 
 _SAMPLES, _ROUNDS, _BATCHES = 60, 5, (1, 2, 4, 8, 16, 32)
-_HITS, _MISSES = 1000, 200
+_HITS, _MISSES = 400, 200
 #: Who ask at the same time: enough that the event loop never sleeps between answers that are kept.
 _HIT_CLIENTS, _MISS_CLIENTS = 16, 4
 #: Numbers of bodies that no load asks about.
@@ -49,12 +49,9 @@ class UnitCosts:
     tokens together.
     engine: seconds of a call = call + prompt * its prompts + token * its tokens; engine_seconds: (prompts, tokens,
     seconds) as they were measured. inside: how many times longer reading and the engine take in the service than alone;
-    in all of these already. hit, miss: of a request on the event loop; wake: more where it slept. to_capacity_kept,
-    to_capacity_new: by how much all of a kept and of a new answer was then scaled, so that as many clients get from the
-    simulation what they got from the service. beside: the engine's pace while a config is being read on the same core,
-    as a share of its own; reader_beside: reading's. client: of the generator's core, for a request; outside: what else
-    an answer needs beyond the service, such as the kernel. probe: seconds of the work by which `loadtest.pace` told the
-    machine's pace meanwhile.
+    in all of these already. hit, miss: of a request on the event loop; wake: more where it slept. beside: the engine's
+    pace while a config is being read on the same core, as a share of its own; reader_beside: reading's. client: of the
+    generator's core, for a request; asleep: how long a request waits for a core that slept.
     """
 
     kinds: tuple[str, ...]
@@ -70,12 +67,9 @@ class UnitCosts:
     beside: float
     reader_beside: float
     inside: float = 1.0
-    to_capacity_new: float = 1.0
-    to_capacity_kept: float = 1.0
     wake: float = 0.0
     client: float = 0.0
-    outside: float = 0.0
-    probe: float = 1.0
+    asleep: float = 0.0
 
     def working(self, times: float) -> "UnitCosts":
         """Reading and the engine take so many times as long."""
@@ -88,25 +82,10 @@ class UnitCosts:
             engine_seconds=tuple((*size, times * seconds) for *size, seconds in self.engine_seconds),  # type: ignore[misc]
         )
 
-    def at_pace(self, pace: float) -> "UnitCosts":
-        """On a machine that does everything so many times as fast."""
+    def times(self, times: float) -> "UnitCosts":
+        """All that the service does takes so many times as long."""
         return replace(
-            self.working(1 / pace),
-            hit=self.hit / pace,
-            miss=self.miss / pace,
-            wake=self.wake / pace,
-            client=self.client / pace,
-            outside=self.outside / pace,
-        )
-
-    def with_kept(self, times: float) -> "UnitCosts":
-        """A kept answer costs so many times as much."""
-        return replace(self, hit=times * self.hit, to_capacity_kept=times * self.to_capacity_kept)
-
-    def with_new(self, times: float) -> "UnitCosts":
-        """All work for a new request costs so many times as much."""
-        return replace(
-            self.working(times), miss=times * self.miss, to_capacity_new=times * self.to_capacity_new
+            self.working(times), hit=times * self.hit, miss=times * self.miss, wake=times * self.wake
         )
 
     def engine(self, prompts: float, tokens: float) -> float:
@@ -246,9 +225,11 @@ async def _in_service(service: RunningService, costs: UnitCosts) -> UnitCosts:
 
         await ask([scheduler_request(kept + place) for place in range(50)], _MISS_CLIENTS)
         hits = [scheduler_request(kept + place % 50) for place in range(_HITS)]
-        one_by_one, together = await ask(hits, 1), await ask(hits, _HIT_CLIENTS)
+        # In turn: the machine's pace may change from one second to the next.
+        rounds = [(await ask(hits, 1), await ask(hits, _HIT_CLIENTS)) for _ in range(_ROUNDS)]
         misses = await ask([scheduler_request(new + place) for place in range(_MISSES)], _MISS_CLIENTS)
-    hit = together.everywhere / _HITS
+    hit = float(np.median([together.everywhere for _, together in rounds])) / _HITS
+    wake = float(np.median([alone.everywhere - together.everywhere for alone, together in rounds])) / _HITS
     prompts, tokens = _MISSES * float(np.mean(costs.prompts)), _MISSES * float(np.mean(costs.tokens))
     computing = costs.engine_call * misses.calls + costs.engine_prompt * prompts + costs.engine_token * tokens
     alone = _MISSES * float(np.mean(costs.reading)) + computing
@@ -257,7 +238,7 @@ async def _in_service(service: RunningService, costs: UnitCosts) -> UnitCosts:
         costs.working(inside),
         inside=inside,
         hit=hit,
-        wake=max(0.0, one_by_one.everywhere / _HITS - hit),
+        wake=max(0.0, wake),
         miss=max(hit, misses.on_loop / _MISSES),
     )
 
@@ -277,12 +258,17 @@ class _Used:
 
 
 def _used(service: RunningService) -> _Used:
-    threads = Path(f"/proc/{service.process.pid}/task")
-    seconds = {
-        thread.name: int((thread / "schedstat").read_text().split()[0]) / 1e9 for thread in threads.iterdir()
-    }
+    seconds = processor_seconds(service)
     return _Used(
         sum(seconds.values()),
         seconds[str(service.process.pid)],
         service.metric("jobcast_batch_size_count"),
     )
+
+
+def processor_seconds(service: RunningService) -> dict[str, float]:
+    """What each thread of a service has used, by its native id; the main thread has the event loop."""
+    threads = Path(f"/proc/{service.process.pid}/task")
+    return {
+        thread.name: int((thread / "schedstat").read_text().split()[0]) / 1e9 for thread in threads.iterdir()
+    }

@@ -1,6 +1,9 @@
 """Load tests of a running service on one core, and the simulation of the same loads beside them.
 
-costs ─► capacity (closed loop), scales the costs ─► open loops at 50, 70, 90 % of it ─► the same schedules, simulated
+costs ─► capacity ─► open loops at 50, 70, 90 % of it ─► the same schedules, simulated
+
+The simulation's costs are multiplied, all alike, until it has as much to do in a run as the service's processor time
+was: a shared machine does the same work in 25 ms in one minute and in 35 ms in another. Waiting is its own finding.
 
 A machine may stand still by itself (`loadtest.pace`). The simulation is told when it did, and has to come out at what
 all requests together met. What the service does is seen in the requests that no standstill met, nor what it left to do:
@@ -11,20 +14,20 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 from rich.console import Console
-from scipy.optimize import brentq
 
-from loadtest.capacity.costs import UnitCosts, kind_of, measure_costs
+from loadtest.capacity.costs import UnitCosts, kind_of, measure_costs, processor_seconds
 from loadtest.capacity.results import PACES, load, save
 from loadtest.capacity.simulation import Asked, Simulation
 from loadtest.load.locust_process import run_locust
 from loadtest.load.objectives import Measured, Run
-from loadtest.load.scenarios import Mix, endless, schedule, warm_up
+from loadtest.load.scenarios import Mix, schedule, warm_up
 from loadtest.pace import Pace, Slow, watched_pace
 from loadtest.reliability.running import RunningService, running_service
 
@@ -32,58 +35,104 @@ SCENARIO = "steady"
 MIXES: tuple[Mix, ...] = ("cold", "hot")
 SHARES = (0.5, 0.7, 0.9)
 _SERVICE_CORE, _LOCUST_CORE = 0, 1
-_CLIENTS, _CAPACITY_SECONDS, _CAPACITY_SEED = 32, 20.0, 91
-#: Between which factors the costs are scaled.
-_TIMES = (0.3, 3.0)
+CLIENTS, _CAPACITY_SECONDS, _OPEN_SHARE = 32, 10.0, 0.5
 #: Of a run at a share of capacity: some thousand requests each, so that no single burst decides the 99th percentile.
-_SECONDS = {"cold": 120.0, "hot": 20.0}
-_QUIET_SHARE, _QUIET_SECONDS = 0.15, 10.0
+_SECONDS = {"cold": 100.0, "hot": 20.0}
+_QUIET_RATE, _QUIET_SECONDS = 150.0, 10.0
+#: Between which factors the costs of a run are looked for, and how exactly.
+_TIMES, _EXACTLY, _TRIALS = (0.2, 5.0), 0.005, 20
+#: Of a run: the machine's pace is told for each.
+_WINDOWS, _SAMPLE_SECONDS = 10, 0.1
 #: The closed loop's own way to hide: the service stands still for so long, in the middle.
 _FROZEN_SECONDS, _LOOP_SECONDS, _LOOP_SHARE = 2.0, 40.0, 0.7
 console = Console()
 
 
 def measure() -> None:
-    """Everything but bulk scoring; about twelve minutes."""
+    """Everything but bulk scoring; about thirteen minutes."""
     with running_service({"log_level": "warning"}, core=_SERVICE_CORE) as service:
-        with watched_pace(_LOCUST_CORE) as pace:
-            alone = measure_costs(service, _SERVICE_CORE)
-        costs = replace(alone, probe=pace.usual)  # known once the probe has ended
+        costs = measure_costs(service, _SERVICE_CORE)
         console.print(
             f"costs of a new request, ms: { {k: round(1000 * v, 2) for k, v in costs.cold.items()} }"
         )
-        capacities = {mix: _capacity(service, mix) for mix in MIXES}
-        # The generator's seconds are those that it has when it has many requests, so that what it does besides counts
-        # little.
-        costs = replace(costs, client=capacities["hot"].client_seconds)
-        save("costs", asdict(costs))
-        _quiet(service, capacities["hot"])
-        for mix, capacity in capacities.items():
+        most = {mix: _most(service, mix) for mix in MIXES}
+        quiet, _, _ = _loaded(service, "quiet hot", "hot", _QUIET_SECONDS, _QUIET_RATE, 80)
+        save("costs", asdict(_with_client(costs, quiet)))
+        for mix in MIXES:
             for seed, share in enumerate(SHARES, 10):
-                name = f"run {mix} {share}"
-                found = _at(service, name, mix, share * capacity.answered, share, seed)
-                save(name, found)
-                console.print(f"{mix} at {share:.0%}: {found['measured']}, steady: {found['steady']}")
+                _at(service, mix, share, _capacity(service, mix, most[mix], 100 + seed), seed)
         _loops(service)
     simulate()
 
 
-def _at(service: RunningService, name: str, mix: Mix, rate: float, share: float, seed: int) -> dict[str, Any]:
-    """A load at a share of capacity, and how steady the machine was meanwhile."""
-    seconds = _SECONDS[mix]
-    with watched_pace(_LOCUST_CORE) as pace:
+def _most(service: RunningService, mix: Mix) -> float:
+    """What clients get that ask one after another; the first seconds of a service are its slowest, and not counted."""
+    for seconds, seed in ((5.0, 90), (_CAPACITY_SECONDS, 91)):
+        run = run_locust(
+            service.url, SCENARIO, mix, seconds, clients=CLIENTS, seed=seed, core=_LOCUST_CORE
+        ).measured
+    save(f"most {mix}", asdict(run))
+    console.print(f"{mix}: at most {run.answered:.1f} requests a second")
+    return run.answered
+
+
+def _capacity(service: RunningService, mix: Mix, most: float, seed: int) -> float:
+    """Requests for which the service's core would be busy all of a second, by what an open loop uses for one.
+
+    most: what a closed loop got. It cannot be had in an open loop: there requests do not come in rows that are worked
+    off together, and the generator works beside the service instead of in turns with it.
+    """
+    found, _, _ = _loaded(service, f"before {mix}", mix, _CAPACITY_SECONDS, _OPEN_SHARE * most, seed)
+    return float(found["measured"]["requests"] / sum(found["busy"]))
+
+
+def _at(service: RunningService, mix: Mix, share: float, capacity: float, seed: int) -> None:
+    """A load at a share of what the service could do just before: the machine's pace goes up and down by the minute."""
+    name, rate = f"run {mix} {share}", share * capacity
+    found, run, pace = _loaded(service, name, mix, _SECONDS[mix], rate, seed)
+    found |= {"share": share, "capacity": capacity, "steady": asdict(steady(run, pace, share))}
+    save(name, found)
+    busy = sum(found["busy"]) / found["seconds"]
+    console.print(f"{mix} at {share:.0%} of {capacity:.1f}: {found['measured']}, busy {busy:.0%}")
+
+
+def _loaded(
+    service: RunningService, name: str, mix: Mix, seconds: float, rate: float, seed: int
+) -> tuple[dict[str, Any], Run, Pace]:
+    """An open loop: what became of it, what the service used for it, and how steady the machine was meanwhile."""
+    with watched_pace(_LOCUST_CORE) as watched, _watched_use(service) as used:
         run = run_locust(service.url, SCENARIO, mix, seconds, rate=rate, seed=seed, core=_LOCUST_CORE)
-    slow = _save_pace(name, run, pace, seconds).profile
-    return {
+    pace = _save_pace(name, run, watched, seconds)
+    moments, busy = zip(*used, strict=True)
+    windows = run.began + np.linspace(0.0, seconds, _WINDOWS + 1)
+    found = {
         "measured": asdict(run.measured),
-        "steady": asdict(steady(run, pace, share)),
-        "stood_still": sum((1 - one.pace) * (one.to - one.since) for one in slow) / seconds,
-        "probe": pace.usual,
+        "busy": np.diff(np.interp(windows, moments, busy)).tolist(),
+        "stood_still": sum((1 - one.pace) * (one.to - one.since) for one in pace.profile) / seconds,
         "rate": rate,
-        "share": share,
         "seed": seed,
         "seconds": seconds,
     }
+    return found, run, watched
+
+
+@contextmanager
+def _watched_use(service: RunningService) -> Iterator[list[tuple[float, float]]]:
+    """(moment of `time.perf_counter()`, processor seconds of all threads of the service), a few times a second."""
+    found: list[tuple[float, float]] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_SAMPLE_SECONDS):
+            found.append((time.perf_counter(), sum(processor_seconds(service).values())))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        thread.join()
 
 
 def _save_pace(name: str, run: Run, pace: Pace, seconds: float) -> Pace:
@@ -103,7 +152,8 @@ def _save_pace(name: str, run: Run, pace: Pace, seconds: float) -> Pace:
 
 def _pace_of(name: str) -> Pace:
     found = load(PACES)[name]
-    return Pace(*([Slow(**one) for one in found[spans]] for spans in ("slow", "profile")))
+    slow, profile = ([Slow(**one) for one in found[spans]] for spans in ("slow", "profile"))
+    return Pace(slow, profile)
 
 
 def steady(run: Run, pace: Pace, share: float) -> Measured:
@@ -126,87 +176,79 @@ def steady(run: Run, pace: Pace, share: float) -> Measured:
     return replace(found, answered=measured.answered)
 
 
-def _capacity(service: RunningService, mix: Mix) -> Measured:
-    """What clients get that ask one after another; the first seconds of a service are its slowest, and not counted."""
-    for seconds, seed in ((5.0, 90), (_CAPACITY_SECONDS, _CAPACITY_SEED)):
-        with watched_pace(_LOCUST_CORE) as pace:
-            run = run_locust(
-                service.url, SCENARIO, mix, seconds, clients=_CLIENTS, seed=seed, core=_LOCUST_CORE
-            )
-    found = run.measured
-    _save_pace(f"capacity {mix}", run, pace, _CAPACITY_SECONDS)
-    save(f"capacity {mix}", {**asdict(found), "probe": pace.usual})
-    console.print(f"{mix}: capacity {found.answered:.1f} requests a second")
-    return found
-
-
-def _quiet(service: RunningService, capacity: Measured) -> None:
-    """Kept answers where hardly anything waits, but the cores do not sleep. capacity: of kept answers."""
-    rate = _QUIET_SHARE * capacity.answered
-    with watched_pace(_LOCUST_CORE) as pace:
-        run = run_locust(service.url, SCENARIO, "hot", _QUIET_SECONDS, rate=rate, seed=80, core=_LOCUST_CORE)
-    save("quiet hot", {**asdict(run.measured), "probe": pace.usual})
-
-
-def to_capacities(costs: UnitCosts, content: dict[str, Any]) -> UnitCosts:
-    """Costs with which the clients of the capacity tests get from the simulation what they got from the service.
-
-    What a kept answer takes beyond them, on a quiet service, it takes outside of it.
-    """
-    costs = _to_capacity(costs, "hot", UnitCosts.with_kept, content["capacity hot"])
-    quiet = content["quiet hot"]
-    taken = quiet["p50"] / 1000 * costs.probe / quiet["probe"]
-    costs = replace(costs, outside=max(0.0, taken - costs.hit - costs.wake - costs.client))
-    return _to_capacity(costs, "cold", UnitCosts.with_new, content["capacity cold"])
-
-
-def _to_capacity(
-    costs: UnitCosts, mix: Mix, scaled: Callable[[UnitCosts, float], UnitCosts], measured: dict[str, Any]
-) -> UnitCosts:
-    """The costs, scaled by the factor that gives the capacity of one mix; the larger it is, the less that is."""
-    then, slow = costs.at_pace(costs.probe / measured["probe"]), _pace_of(f"capacity {mix}").profile
-
-    def excess(times: float) -> float:
-        return capacity_of(scaled(then, times), mix, slow) - float(measured["answered"])
-
-    return scaled(costs, float(brentq(excess, *_TIMES, xtol=0.002)))
-
-
-def capacity_of(costs: UnitCosts, mix: Mix, slow: Sequence[Slow] = ()) -> float:
-    """Requests a second that the simulation gives to the clients of the capacity test."""
-    asked = (Asked(0.0, due.body, kind_of(due.body)) for due in endless(SCENARIO, mix, _CAPACITY_SEED))
-    simulation = Simulation(costs, known=warm_up(SCENARIO, mix), slow=slow)
-    return simulation.run_closed(asked, _CLIENTS, _CAPACITY_SECONDS)
-
-
 def simulate() -> None:
     """The runs that were measured once more, by the simulation."""
     content = load()
-    costs = to_capacities(costs_of(content["costs"]), content)
-    save("costs", asdict(costs))
+    costs = costs_of(content["costs"])
     for name, run in content.items():
         if name.startswith("run "):
-            mix = name.split()[1]
             pace = _pace_of(name)
-            then = costs.at_pace(costs.probe / run["probe"])
-            found = simulated(then, mix, run["rate"], run["seconds"], run["seed"], pace.profile)  # type: ignore[arg-type]
+            mix = name.split()[1]
+            then = replace(costs, client=run["measured"]["client_seconds"])
+            times, found = as_busy(then, mix, run, pace.profile)  # type: ignore[arg-type]
             by_itself = steady(found, pace, run["share"])
-            save(name, {**run, "simulated": asdict(found.measured), "simulated_steady": asdict(by_itself)})
+            simulated_too = {"simulated": asdict(found.measured), "simulated_steady": asdict(by_itself)}
+            save(name, {**run, **simulated_too, "times": list(times)})
+
+
+def _with_client(costs: UnitCosts, quiet: dict[str, Any]) -> UnitCosts:
+    """With what the generator uses for a request, and how long it takes until a core that slept is awake.
+
+    quiet: kept answers at a rate at which hardly anything waits. An answer then takes what generator and service use
+    for it, and the waking.
+    """
+    measured = quiet["measured"]
+    client = measured["client_seconds"]
+    asleep = measured["p50"] / 1000 - sum(quiet["busy"]) / measured["requests"] - client
+    return replace(costs, client=client, asleep=max(0.0, asleep))
+
+
+def as_busy(
+    costs: UnitCosts, mix: Mix, run: Mapping[str, Any], slow: Sequence[Slow] = ()
+) -> tuple[np.ndarray, Run]:
+    """[windows], by how much all costs are multiplied to keep the service as busy as it was in a run; and that run.
+
+    How busy a service is says nothing of waiting: that is what the simulation has to find.
+    """
+    measured = np.array(run["busy"])
+    times = np.ones(len(measured))
+    for _ in range(_TRIALS):
+        busy, found = simulated(costs, mix, run["rate"], run["seconds"], run["seed"], slow, times)
+        off = measured / np.maximum(busy, 1e-9)
+        if np.abs(off - 1).max() < _EXACTLY:
+            break
+        times = np.clip(times * off, *_TIMES)
+    return times, found
 
 
 def simulated(
-    costs: UnitCosts, mix: Mix, rate: float, seconds: float, seed: int, slow: Sequence[Slow] = ()
-) -> Run:
-    """What the simulation says to the very schedule that Locust keeps, on a machine that is slow now and then."""
+    costs: UnitCosts,
+    mix: Mix,
+    rate: float,
+    seconds: float,
+    seed: int,
+    slow: Sequence[Slow] = (),
+    times: Sequence[float] | np.ndarray = (1.0,),
+) -> tuple[np.ndarray, Run]:
+    """What the simulation says to the very schedule that Locust keeps, on a machine that is slow now and then.
+
+    Also, of each window, the seconds for which the service had work.
+    """
     planned = schedule(SCENARIO, mix, rate, seconds, seed)
-    simulation = Simulation(costs, known=warm_up(SCENARIO, mix), slow=slow)
+    simulation = Simulation(
+        costs,
+        known=warm_up(SCENARIO, mix),
+        slow=slow,
+        times=[*times, times[-1]],  # what is left after the last request goes on at the last pace
+        window=seconds / len(times),
+    )
     milliseconds = list(
         1000 * simulation.run([Asked(one.seconds, one.body, kind_of(one.body)) for one in planned])
     )
     due = [moment for moment, _ in simulation.answered]
     last = max(moment + waited for moment, waited in simulation.answered)
     measured = Measured.of(milliseconds, {}, len(planned) / seconds, last)
-    return Run(measured, due, milliseconds, 0.0)
+    return np.array(simulation.busy[:-1]), Run(measured, due, milliseconds, 0.0)
 
 
 def costs_of(content: dict[str, Any]) -> UnitCosts:
@@ -220,9 +262,9 @@ def costs_of(content: dict[str, Any]) -> UnitCosts:
 
 def _loops(service: RunningService) -> None:
     """The same scenario in both loops, the service standing still for a while in the middle of each."""
-    capacity = load()["capacity cold"]["answered"]
-    rate = _LOOP_SHARE * capacity
-    clients = max(1, round(rate * load()[f"run cold {_LOOP_SHARE}"]["measured"]["p50"] / 1000))
+    before = load()[f"run cold {_LOOP_SHARE}"]
+    rate = before["rate"]
+    clients = max(1, round(rate * before["measured"]["p50"] / 1000))
     found: dict[str, Any] = {}
     for loop in ("open", "closed"):
         with _standstill(service, _LOOP_SECONDS / 2):

@@ -1,10 +1,11 @@
 """docs/capacity.md from docs/capacity.json and docs/capacity-notes.md."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from loadtest.capacity.costs import UnitCosts
-from loadtest.capacity.measure import MIXES, SHARES, costs_of
+from loadtest.capacity.measure import CLIENTS, MIXES, SHARES, costs_of
 from loadtest.capacity.plan import Assumptions, break_even, gpu_seconds, needs
 from loadtest.capacity.plots import plot_costs, plot_runs
 from loadtest.capacity.results import RESULTS, load
@@ -51,8 +52,11 @@ def _costs(content: dict[str, Any], costs: UnitCosts) -> str:
         ["a new request, together", f"{1000 * sum(costs.cold.values()):.2f}"],
         ["a request whose answer is kept", f"{1000 * costs.hit:.2f}"],
         ["more where the event loop slept", f"{1000 * costs.wake:.2f}"],
-        ["outside of the service: the generator, on its core", f"{1000 * costs.client:.2f}"],
-        ["outside of the service: the rest", f"{1000 * costs.outside:.2f}"],
+        ["the generator, on its core", f"{1000 * costs.client:.2f}"],
+        [
+            "until a core that slept is awake",
+            f"{1000 * costs.asleep:.2f}",
+        ],
     ]
     calls = [
         [str(prompts), str(tokens), f"{1000 * seconds:.1f}", f"{1000 * costs.engine(prompts, tokens):.1f}"]
@@ -66,10 +70,7 @@ def _costs(content: dict[str, Any], costs: UnitCosts) -> str:
         "on a quiet service "
         "a call has the prompts of one request and costs more. Reading and the engine take "
         f"{costs.inside:.2f} times as long inside of the service, where the parts take the core and its caches from "
-        "each other, as each does alone. Then everything of a new request was scaled by "
-        f"{costs.to_capacity_new:.2f} and a kept answer by {costs.to_capacity_kept:.2f}: with that, as many clients "
-        "get from the simulation what they got from the service in the capacity tests below. Both are in the figures. "
-        "Beside reading, on the same core, the engine goes on "
+        "each other, as each does alone. Beside reading, on the same core, the engine goes on "
         f"at {costs.beside:.0%} of its pace and reading at {costs.reader_beside:.0%} of its own.",
         table(["part", "ms"], rows),
         "![Where the time of a new request goes](img/capacity-costs.png)",
@@ -131,34 +132,36 @@ def _runs(content: dict[str, Any]) -> str:
             run = content.get(f"run {mix} {share}")
             if not run:
                 continue
-            cells = [f"{mix}, {share:.0%}", f"{run['rate']:.1f}", str(run["measured"]["requests"])]
+            measured, steady, other = run["measured"], run["steady"], run.get("simulated_steady")
+            cells = [f"{mix}, {share:.0%} of {run['capacity']:.1f}", f"{run['rate']:.1f}"]
+            cells += [str(measured["requests"]), f"{sum(run['busy']) / run['seconds']:.0%}"]
             for name, _ in _FIGURES:
                 simulated = f" ({run['simulated'][name]:.4g})" if "simulated" in run else ""
-                cells.append(f"{run['measured'][name]:.4g}{simulated}")
-            cells.append(f"{run['measured']['errors']:.2%}")
-            steady = run["steady"]
-            share = steady["requests"] / run["measured"]["requests"]
-            cells += [f"{run['stood_still']:.1%}", f"{share:.0%}"]
-            other = run.get("simulated_steady")
+                cells.append(f"{measured[name]:.4g}{simulated}")
+            cells += [f"{measured['errors']:.2%}", f"{measured['late_p99']:.1f}"]
+            cells += [_range(run["times"]) if "times" in run else ""]
+            kept = steady["requests"] / measured["requests"]
+            cells += [f"{run['stood_still']:.1%}", f"{kept:.0%}"]
             for name in ("p50", "p95", "p99"):
                 cells.append(f"{steady[name]:.4g}" + (f" ({other[name]:.4g})" if other else ""))
             rows.append(cells)
-    capacities = [
-        f"{mix} {one['answered']:.1f} (Locust's core busy for {one['answered'] * one['client_seconds']:.0%})"
-        for mix in MIXES
-        if (one := content.get(f"capacity {mix}"))
-    ]
     if not rows:
         return ""
+    most = ", ".join(f"{mix} {one['answered']:.1f}" for mix in MIXES if (one := content.get(f"most {mix}")))
     return section(
         "Load tests and the simulation",
-        "The service on one core, Locust on the other. Capacity is what 32 clients get that ask one after "
-        "another, in requests a "
-        f"second: {', '.join(capacities)}. Cold: every job is new. Hot: 200 jobs, all asked before. An open "
-        f"loop at random moments; "
-        "times from the moment at which a request was due. In brackets the simulation of the same schedule, "
-        "from the costs above "
-        "and the capacities alone: nothing in it is fitted to these runs.",
+        "The service on one core, Locust on the other. Capacity is how many requests a second would keep the service's "
+        "core busy all the time, by the processor time that ten seconds of an open loop took just before each load. "
+        f"{CLIENTS} clients that ask one after another get more ({most}): their requests come in rows that are worked "
+        "off together, and they are idle while the service works. "
+        "Cold: every job is new. Hot: 200 jobs, all asked before. An open loop at random moments; times from the "
+        "moment at which a request was due; *late* is "
+        "by how much Locust sent them late (p99, in ms), which is in these times too. In brackets the simulation of "
+        "the same schedule.",
+        "**What the simulation is told.** The costs above, all of them multiplied by one figure for each tenth of the "
+        "run (*costs*, least to most), with which it has as much to do as the service's core had (*busy*, from its "
+        "processor time): a shared machine does the same work at different paces. Nothing of how long anybody waited "
+        "is in it.",
         "**Standstills.** The machine itself may stand still, all its cores at once and with nothing running "
         "(`loadtest/pace.py` says when): *stood still* is the work lost to that, and the simulation is told when it "
         "was. *Steady* are the requests that no standstill met, nor the backlog that it left; which those are follows "
@@ -168,8 +171,11 @@ def _runs(content: dict[str, Any]) -> str:
                 "load",
                 "offered /s",
                 "requests",
+                "busy",
                 *(title for _, title in _FIGURES),
                 "errors",
+                "late",
+                "costs",
                 "stood still",
                 "steady",
                 *(f"steady {name} ms" for name in ("p50", "p95", "p99")),
@@ -182,6 +188,10 @@ def _runs(content: dict[str, Any]) -> str:
         f"the corpus: {', '.join(f'{name} {exponent}' for name, exponent in FITTED.items())} (`python -m "
         f"loadtest.load.popularity`).",
     )
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}"
 
 
 def _loops(loops: dict[str, Any]) -> str:

@@ -110,5 +110,5 @@ def _latency(costs: UnitCosts, hits: float, busy: float) -> tuple[float, float]:
         for place, (moment, known) in enumerate(zip(moments, kept, strict=True))
     ]
     # Clients are many, and on machines of their own.
-    taken = Simulation(replace(costs, client=0.0, outside=0.0), known=["kept"]).run(asked)
+    taken = Simulation(replace(costs, client=0.0), known=["kept"]).run(asked)
     return float(1000 * np.quantile(taken, 0.5)), float(1000 * np.quantile(taken, 0.99))

@@ -16,7 +16,7 @@ slow here, all of its cores.
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -66,7 +66,11 @@ class _Work:
 
 
 class Simulation:
-    """One replica on `cores` cores. known: jobs whose answers are kept already; slow: when the machine is."""
+    """One replica on `cores` cores. known: jobs whose answers are kept already; slow: when the machine is.
+
+    times: by how much everything that the service does takes longer, for each of so many equal windows; window: their
+    seconds. The last one goes on.
+    """
 
     def __init__(
         self,
@@ -76,15 +80,17 @@ class Simulation:
         limits: Limits | None = None,
         known: Sequence[Hashable] = (),
         slow: Sequence[Slow] = (),
+        times: Sequence[float] = (1.0,),
+        window: float = math.inf,
     ) -> None:
         self._costs, self._cores, self._limits = costs, cores, limits or Limits()
         self._known = set(known)
         self._slow = deque(slow)
         self._now = 0.0
         self._coming: deque[_Request] = deque()
-        #: What somebody does who was answered.
-        self._then: Callable[[], None] = lambda: None
         self._client: deque[_Work] = deque()
+        self._at_the_door: list[_Request] = []
+        self._awake = math.inf
         self._loop: deque[_Work] = deque()
         self._to_read: deque[_Request] = deque()
         self._reading: list[_Work] = []
@@ -97,30 +103,13 @@ class Simulation:
         self.answered: list[tuple[float, float]] = []
         #: Prompts of every call of the engine.
         self.calls: list[int] = []
+        self._times, self._window = times, window
+        #: Of each window: seconds in which the service had work, however slow the machine was.
+        self.busy = [0.0] * len(times)
 
     def run(self, asked: Sequence[Asked], seed: int = 0) -> np.ndarray:
         """[requests], seconds to each answer."""
-        sampled = self._sampler(seed)
-        self._coming.extend(sampled(one) for one in asked)
-        self._until_all_is_done()
-        return np.array([seconds for _, seconds in self.answered])
-
-    def run_closed(self, asked: Iterator[Asked], clients: int, seconds: float, seed: int = 0) -> float:
-        """Answers a second for clients that ask one after another, each as soon as it was answered."""
-        sampled = self._sampler(seed)
-
-        def again() -> None:
-            if self._now < seconds:
-                self._coming.append(sampled(replace(next(asked), seconds=self._now)))
-
-        for _ in range(clients):
-            again()
-        self._then = again
-        self._until_all_is_done()
-        return len(self.answered) / self._now
-
-    def _sampler(self, seed: int) -> Callable[[Asked], _Request]:
-        """What a request costs is drawn among the samples of its kind."""
+        # What a request costs is drawn among the samples of its kind.
         random = np.random.default_rng(seed)
         kinds = np.array(self._costs.kinds)
         alike = {kind: np.flatnonzero(kinds == kind) for kind in self._costs.kinds}
@@ -130,23 +119,32 @@ class Simulation:
             among = everything if one.kind is None else alike[one.kind]
             return _Request(one.seconds, one.job, int(random.choice(among)))
 
-        return sampled
-
-    def _until_all_is_done(self) -> None:
+        self._coming.extend(sampled(one) for one in asked)
         while self._coming or self._busy():
             arrival = self._coming[0].due if self._coming else math.inf
             self._advance(arrival)
             if self._coming and self._now >= arrival:
                 self._send(self._coming.popleft())
             self._dispatch()
+        return np.array([seconds for _, seconds in self.answered])
 
     def _busy(self) -> bool:
-        return bool(
-            self._client or self._loop or self._reading or self._to_read or self._queue or self._engine
-        )
+        return bool(self._client or self._at_the_door or self._serving() or self._to_read or self._queue)
+
+    def _serving(self) -> bool:
+        return bool(self._loop or self._reading or self._engine)
 
     def _send(self, request: _Request) -> None:
-        self._client.append(_Work(self._costs.client / 2, lambda: self._arrive(request)))
+        self._client.append(_Work(self._costs.client / 2, lambda: self._knock(request)))
+
+    def _knock(self, request: _Request) -> None:
+        """A core without work sleeps, and takes a while to wake; whoever comes meanwhile waits with the first."""
+        if self._serving() or not self._costs.asleep:
+            self._arrive(request)
+            return
+        if not self._at_the_door:
+            self._awake = self._now + self._costs.asleep
+        self._at_the_door.append(request)
 
     def _arrive(self, request: _Request) -> None:
         # Half of a new request's work around it comes before its reading, half with its answer.
@@ -189,8 +187,7 @@ class Simulation:
         self._client.append(_Work(self._costs.client / 2, lambda: self._receive(request)))
 
     def _receive(self, request: _Request) -> None:
-        self.answered.append((request.due, self._now + self._costs.outside - request.due))
-        self._then()
+        self.answered.append((request.due, self._now - request.due))
 
     def _dispatch(self) -> None:
         """Give free readers and the engine what waits for them."""
@@ -234,12 +231,17 @@ class Simulation:
         if self._slow:
             slow = self._slow[0]
             machine, change = (slow.pace, slow.to) if self._now >= slow.since else (1.0, slow.since)
-        working = [(work, machine * pace) for work, pace in self._paces()] if machine > 0 else []
-        end = min([until, change, *(self._now + work.seconds / pace for work, pace in working)])
+        place = self._place()
+        if place + 1 < len(self._times):
+            change = min(change, (place + 1) * self._window)
+        working = list(self._paces(machine, machine / self._times[place])) if machine > 0 else []
+        end = min([until, change, self._awake, *(self._now + work.seconds / pace for work, pace in working)])
         patience = self._patience()
         if self._now < patience:
             end = min(end, patience)
         passed = end - self._now
+        if self._serving():
+            self.busy[place] += passed
         self._now = end
         done = []
         for work, pace in working:
@@ -253,22 +255,31 @@ class Simulation:
             if work in self._reading:
                 self._reading.remove(work)
             work.then()
+        if self._now >= self._awake:
+            coming, self._at_the_door, self._awake = self._at_the_door, [], math.inf
+            for request in coming:
+                self._arrive(request)
 
-    def _paces(self) -> list[tuple[_Work, float]]:
-        """Who works now, and how fast: 1 is a core of one's own."""
-        found: list[tuple[_Work, float]] = [(self._client[0], 1.0)] if self._client else []
+    def _place(self) -> int:
+        """In which window it is now. A moment that was meant to be its end may be a rounding error short of it."""
+        return min(int(self._now / self._window + 1e-9), len(self._times) - 1)
+
+    def _paces(self, client: float, core: float) -> Iterator[tuple[_Work, float]]:
+        """Who works now, and how fast. client, core: the generator's pace, and that of a core of one's own."""
+        if self._client:
+            yield self._client[0], client
         cores = float(self._cores)
         interpreter = 1.0
         if self._loop:
-            found.append((self._loop[0], 1.0))
+            yield self._loop[0], core
             cores -= 1
             interpreter = 0.0
         engine, reader = self._shares(cores) if self._engine and self._reading else (min(cores, 1.0),) * 2
         if self._reading and reader * interpreter > 0:
-            found += [(work, reader * interpreter / len(self._reading)) for work in self._reading]
+            for work in self._reading:
+                yield work, core * reader * interpreter / len(self._reading)
         if self._engine and engine > 0:
-            found.append((self._engine, engine))
-        return found
+            yield self._engine, core * engine
 
     def _shares(self, cores: float) -> tuple[float, float]:
         """Of the engine and of reading, both at work: as measured on one core, nearly undisturbed on more."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import numpy as np
 from gevent.pool import Group
 from locust import FastHttpUser, events, task
 from locust.env import Environment
@@ -28,7 +29,7 @@ from loadtest.load.bounds import fault
 from loadtest.load.objectives import Measured, Objectives, Run
 from loadtest.load.scenarios import MIXES, SCENARIOS, endless, schedule, warm_up
 
-_CONNECTIONS = 2000
+_CONNECTIONS, _OPEN_CONNECTIONS = 2000, 100
 _ANSWER_SECONDS = 60.0
 _LIMITS = ("p50", "p95", "p99", "p99_over_p50", "errors", "answered")
 
@@ -39,6 +40,7 @@ class _Record:
     def __init__(self) -> None:
         self.milliseconds: list[float] = []
         self.due: list[float] = []
+        self.late: list[float] = []
         self.failures: Counter[str] = Counter()
         self.offered = 0.0
         self.began = self.ended = 0.0
@@ -55,7 +57,8 @@ class _Record:
         seconds = self.ended - self.began
         offered = self.offered or len(self.milliseconds) / seconds
         found = Measured.of(self.milliseconds, self.failures, offered, seconds)
-        found = replace(found, client_seconds=used / max(found.requests, 1))
+        late = float(np.quantile(self.late, 0.99)) if self.late else 0.0
+        found = replace(found, client_seconds=used / max(found.requests, 1), late_p99=late)
         return Run(found, tuple(self.due), tuple(self.milliseconds), self.began)
 
 
@@ -110,6 +113,8 @@ class LoadUser(FastHttpUser):
             try:
                 for body in warm_up(options.scenario, options.mix):
                     self._quietly(body)
+                if options.loop == "open":
+                    self._connect()
             except OSError as error:
                 sys.stderr.write(f"loadtest: the service does not answer: {type(error).__name__}\n")
                 self.environment.process_exit_code = 1
@@ -139,7 +144,8 @@ class LoadUser(FastHttpUser):
         _record.begin()
         start = _record.began
         for due in planned:
-            gevent.sleep(max(0.0, start + due.seconds - time.perf_counter()))
+            if (wait := start + due.seconds - time.perf_counter()) > 0:
+                gevent.sleep(wait)  # what is overdue goes out at once, not one by one between the answers
             asking.spawn(self._ask, due.body, due.name, start + due.seconds)
         asking.join(timeout=_ANSWER_SECONDS)
         if len(asking):  # nobody answered these
@@ -148,6 +154,7 @@ class LoadUser(FastHttpUser):
         self._end()
 
     def _ask(self, body: bytes, name: str, due: float) -> None:
+        _record.late.append(1000 * (time.perf_counter() - due))
         headers = {"Content-Type": "application/json"}
         with self.client.post(
             "/predict", data=body.decode(), headers=headers, name=name, catch_response=True
@@ -161,6 +168,13 @@ class LoadUser(FastHttpUser):
             else:
                 _record.failures[str(answer.status_code or 0)] += 1
                 answer.failure(f"status {answer.status_code}")
+
+    def _connect(self) -> None:
+        """As many connections as a backlog may need: clients of a service keep theirs, and opening them is no load."""
+        asking = Group()
+        for _ in range(_OPEN_CONNECTIONS):
+            asking.spawn(lambda: self.client.client.urlopen(f"{self.host}/health/live").read())
+        asking.join(timeout=_ANSWER_SECONDS)
 
     def _quietly(self, body: bytes) -> None:
         """Beside the statistics."""

@@ -11,7 +11,7 @@ class Measured:
     """One run. offered, answered: requests a second; times in milliseconds, in an open loop from the moment due.
 
     errors: the share of requests without a 200; failures: how many of each other status, 0 for no answer.
-    client_seconds: processor time of whoever asks, for each request.
+    client_seconds: processor time of whoever asks, for each request; late_p99: milliseconds that it sent them too late.
     """
 
     offered: float
@@ -23,6 +23,7 @@ class Measured:
     p99: float
     failures: dict[str, int] = field(default_factory=dict)
     client_seconds: float = 0.0
+    late_p99: float = 0.0
 
     @classmethod
     def of(

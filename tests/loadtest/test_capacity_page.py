@@ -29,6 +29,9 @@ def run(*, simulated: float = 1.0, tail: float = 3.0, errors: float = 0.0) -> di
         "stood_still": 0.0,
         "simulated": answer,
         "simulated_steady": answer,
+        "times": [0.9, 1.1],
+        "busy": [15.0, 16.0],
+        "capacity": 28.0,
         "rate": 20.0,
         "seed": 1,
         "seconds": 40.0,
@@ -71,7 +74,7 @@ def test_the_page_is_made_of_what_is_there(tmp_path: Path) -> None:
     assert write_page(Assumptions(), results)
     assert "Nothing was measured here" in (tmp_path / "capacity.md").read_text()
     save("costs", asdict(COSTS), results)
-    save("capacity cold", {"answered": 28.0, "client_seconds": 0.002}, results)
+    save("most cold", {"answered": 28.0, "client_seconds": 0.002}, results)
     save("run cold 0.7", run(tail=6.0), results)
     save(
         "loops",

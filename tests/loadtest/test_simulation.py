@@ -1,15 +1,12 @@
 """The simulation beside what queueing theory knows, and the rules of the batcher that it must follow."""
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from loadtest.capacity import measure
 from loadtest.capacity.costs import UnitCosts
-from loadtest.capacity.measure import MIXES, capacity_of, steady, to_capacities
+from loadtest.capacity.measure import as_busy, simulated, steady
 from loadtest.capacity.plan import Assumptions, break_even, needs, seconds_of_core
 from loadtest.capacity.simulation import Asked, Limits, Simulation
 from loadtest.load.objectives import Measured, Run
@@ -49,12 +46,10 @@ def test_a_request_costs_what_its_kind_costs() -> None:
 
 
 def test_the_generator_has_a_core_and_a_queue_of_its_own() -> None:
-    slow = replace(COSTS, client=0.02, outside=0.003)
+    slow = replace(COSTS, client=0.02)
     taken = Simulation(slow, known=["a"]).run([Asked(0.0, "a"), Asked(0.0, "a")])
-    assert taken[0] == pytest.approx(
-        0.030 + 0.003
-    )  # sent after 10 ms, received behind the second one's sending
-    assert taken[1] == pytest.approx(0.040 + 0.003)
+    assert taken[0] == pytest.approx(0.030)  # sent after 10 ms, received behind the second one's sending
+    assert taken[1] == pytest.approx(0.040)
 
 
 def test_kept_answers_wait_as_an_m_d_1_queue_does() -> None:
@@ -167,32 +162,24 @@ def test_what_a_standstill_met_is_told_by_when_it_was_due() -> None:
     assert (found.failures, found.p50) == ({"503": 2}, pytest.approx(15.0, abs=5.1))
 
 
-def test_clients_that_ask_one_after_another_get_what_the_cores_can_do() -> None:
-    """One client waits for each of its requests; many keep the engine's calls as large as they are."""
-    alone = Simulation(COSTS).run([Asked(0.0, 0)])[0]
-
-    def asked() -> Iterator[Asked]:
-        return (Asked(0.0, place) for place in itertools.count())
-
-    assert Simulation(COSTS).run_closed(asked(), 1, 50.0) == pytest.approx(1 / alone, rel=0.01)
-    many = Simulation(COSTS)
-    found = many.run_closed(asked(), 8, 50.0)
-    work = COSTS.reading[0] + COSTS.miss + COSTS.engine_call * len(many.calls) / len(many.answered)
-    assert found == pytest.approx(1 / work, rel=0.05)
-
-
-def test_costs_are_scaled_to_a_capacity(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_costs_are_those_that_keep_the_service_as_busy() -> None:
     kinds = replace(
         COSTS, kinds=("slurm", "github-actions"), reading=(0.004,) * 2, prompts=(1,) * 2, tokens=(100,) * 2
     )
-    content = {f"capacity {mix}": {"answered": capacity_of(kinds, mix), "probe": 1.0} for mix in MIXES}
-    quiet = 1000 * (COSTS.hit + COSTS.wake + 0.002)
-    content["quiet hot"] = {"p50": quiet, "probe": 1.0}
-    monkeypatch.setattr(measure, "_pace_of", lambda _: Pace())
-    wrong = kinds.with_kept(1.25).with_new(0.8)
-    found = to_capacities(wrong, content)
-    assert found.hit == pytest.approx(COSTS.hit, rel=0.02)
-    assert found.miss == pytest.approx(COSTS.miss, rel=0.02)
-    assert found.reading == pytest.approx(kinds.reading, rel=0.02)
-    assert found.outside == pytest.approx(0.002, rel=0.05)
-    assert (found.to_capacity_kept, found.to_capacity_new) == pytest.approx((1.0, 1.0), rel=0.02)
+    run = {"rate": 30.0, "seconds": 20.0, "seed": 5}
+    slow = [Slow(3.0, 4.0, pace=0.2)]
+    paces = np.array([1.0, 1.3])
+    busy, expected = simulated(kinds, "cold", 30.0, 20.0, 5, slow, paces)
+    assert 3 < busy[0] < busy[1] < 10
+    times, found = as_busy(kinds.times(1.25), "cold", {**run, "busy": busy.tolist()}, slow)
+    assert times == pytest.approx(paces / 1.25, rel=0.02)
+    assert found.measured.p95 == pytest.approx(expected.measured.p95, rel=0.05)
+
+
+def test_who_comes_to_a_core_that_sleeps_waits_until_it_is_awake() -> None:
+    sleepy = replace(COSTS, asleep=0.010)
+    simulation = Simulation(sleepy, known=["a"])
+    taken = simulation.run([Asked(0.0, "a"), Asked(0.004, "a"), Asked(0.0115, "a"), Asked(1.0, "a")])
+    # The second finds the first waiting, the third a core at work.
+    assert taken == pytest.approx([0.011, 0.008, 0.0015, 0.011])
+    assert simulation.busy == pytest.approx([4 * COSTS.hit])
