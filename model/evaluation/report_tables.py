@@ -114,12 +114,14 @@ def left_out(results: Results) -> str:
     for place in families:
         ratios = [cell.ratio for cell in cells if (cell.family, cell.target) == place]
         figures.append([place[0], short(place[1]), str(len(ratios)), text(geometric_mean(ratios), 2)])
+    most = max(cell.applications for cell in cells)
     return section(
         "One application left out",
         "A few unseen groups say little of the next one. So, where a source has at most "
         f"{FEW_GROUPS} of them, each application (design, workflow, tool) of `train` was left out in turn, the largest "
-        "six of a source, and everything was fitted again on a draw of the others: the experts whose estimates the "
-        "decoder's medians follow (the decoder was not), and the baselines, tuned on `val` without that application. "
+        f"of a source, at most {most}, and everything was fitted again on a draw of the others: the experts whose "
+        "estimates the decoder's medians follow (the decoder was not), and the baselines, tuned on `val` without that "
+        "application. "
         "Mean abs ln error, every application alike; the best baseline was chosen on these records.",
         table(["family", "target", "sources", "geometric mean of the ratios"], figures),
         table(
