@@ -26,7 +26,7 @@ def plot_runs(content: dict[str, Any], path: Path) -> None:
             simulated = [run["simulated"][name] for _, run in found if "simulated" in run]
             axis.plot(loads[: len(simulated)], simulated, "x--", color=colour)
         axis.set(title=mix, xlabel="% of capacity", ylabel="ms", yscale="log")
-        axis.legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     figure.suptitle("Measured (lines) and simulated (dashes)")
     _save(figure, path)
 
@@ -39,7 +39,7 @@ def plot_costs(parts: dict[str, float], path: Path) -> None:
         axis.barh(["new request"], [1000 * seconds], left=left, label=name)
         left += 1000 * seconds
     axis.set_xlabel("ms of one core")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.5), ncols=len(parts))
+    figure.legend(loc="outside upper center", ncols=len(parts))
     _save(figure, path)
 
 
