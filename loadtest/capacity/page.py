@@ -14,6 +14,8 @@ from loadtest.load.popularity import EXPONENT, FITTED
 from model.evaluation.markdown import section, table
 
 _FIGURES = (("answered", "answered /s"), ("p50", "p50 ms"), ("p95", "p95 ms"), ("p99", "p99 ms"))
+#: Of these the times, in ms.
+_TIMES = ("p50", "p95", "p99")
 
 
 def write_page(assumed: Assumptions, results: Path = RESULTS) -> bool:
@@ -132,18 +134,15 @@ def _runs(content: dict[str, Any]) -> str:
             run = content.get(f"run {mix} {share}")
             if not run:
                 continue
-            measured, steady, other = run["measured"], run["steady"], run.get("simulated_steady")
+            measured, steady = run["measured"], run["steady"]
             cells = [f"{mix}, {share:.0%} of {run['capacity']:.1f}", f"{run['rate']:.1f}"]
             cells += [str(measured["requests"]), f"{sum(run['busy']) / run['seconds']:.0%}"]
-            for name, _ in _FIGURES:
-                simulated = f" ({run['simulated'][name]:.4g})" if "simulated" in run else ""
-                cells.append(f"{measured[name]:.4g}{simulated}")
+            cells += _beside(measured, run.get("simulated"), list(dict(_FIGURES)))
             cells += [f"{measured['errors']:.2%}", f"{measured['late_p99']:.1f}"]
             cells += [_range(run["times"]) if "times" in run else ""]
             kept = steady["requests"] / measured["requests"]
             cells += [f"{run['stood_still']:.1%}", f"{kept:.0%}"]
-            for name in ("p50", "p95", "p99"):
-                cells.append(f"{steady[name]:.4g}" + (f" ({other[name]:.4g})" if other else ""))
+            cells += _beside(steady, run.get("simulated_steady"), _TIMES)
             rows.append(cells)
     if not rows:
         return ""
@@ -178,7 +177,7 @@ def _runs(content: dict[str, Any]) -> str:
                 "costs",
                 "stood still",
                 "steady",
-                *(f"steady {name} ms" for name in ("p50", "p95", "p99")),
+                *(f"steady {name} ms" for name in _TIMES),
             ],
             rows,
         ),
@@ -188,6 +187,13 @@ def _runs(content: dict[str, Any]) -> str:
         f"the corpus: {', '.join(f'{name} {exponent}' for name, exponent in FITTED.items())} (`python -m "
         f"loadtest.load.popularity`).",
     )
+
+
+def _beside(
+    measured: dict[str, float], simulated: dict[str, float] | None, names: Sequence[str]
+) -> list[str]:
+    """Measured figures, and in brackets the simulated ones where there are any."""
+    return [f"{measured[name]:.4g}" + (f" ({simulated[name]:.4g})" if simulated else "") for name in names]
 
 
 def _range(values: Sequence[float]) -> str:
