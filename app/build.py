@@ -40,15 +40,17 @@ def build_service(
     checkpoint: Checkpoint | None = None,
     engine: Engine | None = None,
     read: ReadConfig = jobs.read,
+    lazily: bool = False,
 ) -> Service:
     """The service, not yet started. Raises CheckpointError, InvalidDatabaseUrl.
 
     What is not passed in comes from the settings; an engine's heavy imports wait until its thread starts it.
+    lazily: the checkpoint's experts too wait for the first job of a kind.
     """
     given = engine
     build_engine: Callable[[], Engine]
     if checkpoint is None or given is None:
-        stored = StoredCheckpoint.load(settings.checkpoint)
+        stored = StoredCheckpoint.load(settings.checkpoint, lazily=lazily)
         checkpoint = checkpoint or stored
         build_engine = engine_builder(settings, stored)
     if given is not None:

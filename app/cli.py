@@ -69,7 +69,7 @@ def vllm_server(
     from model.engines.vllm.launch import launch
 
     settings = load_settings(engine="torch")  # the checkpoint's path alone is of interest
-    launch(Checkpoint.load(settings.checkpoint), host, port, context.args)
+    launch(Checkpoint.load(settings.checkpoint, lazily=True), host, port, context.args)
 
 
 @cli.command()

@@ -16,7 +16,7 @@ from app.settings import Settings
 async def predict_here(settings: Settings, ask: Ask) -> dict[str, Any]:
     """The answer to one question, from an engine that is started for it. Raises JobcastError."""
     # Nobody reports what came of it, and the store is the service's.
-    service = build_service(settings.model_copy(update={"database_url": None}), Metrics())
+    service = build_service(settings.model_copy(update={"database_url": None}), Metrics(), lazily=True)
     service.start()
     try:
         await service.started()

@@ -80,7 +80,9 @@ class Manifest:
 class Checkpoint:
     """A verified checkpoint: everything but the weights, which the engine loads from `path`."""
 
-    def __init__(self, path: Path, manifest: Manifest, hashes: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: Path, manifest: Manifest, hashes: Mapping[str, str], *, lazily: bool = False
+    ) -> None:
         self.path = path
         self.manifest = manifest
         self.encoder = PromptEncoder(
@@ -90,14 +92,18 @@ class Checkpoint:
             manifest.token_budget,
         )
         self._seen = SeenTrigrams.from_bytes((path / SEEN).read_bytes())
-        self._experts = storage.from_bytes((path / EXPERTS).read_bytes())
+        self._experts = storage.from_bytes((path / EXPERTS).read_bytes(), lazily=lazily)
         digest = hashlib.sha256(json.dumps([sorted(hashes.items()), manifest.text_version]).encode())
         #: Identifies weights, tokenizer and text; the calibration may change without it.
         self.version = f"sha256:{digest.hexdigest()}"
 
     @classmethod
-    def load(cls, path: Path | str) -> "Checkpoint":
-        """Verify and open a checkpoint directory. Raises CheckpointError."""
+    def load(cls, path: Path | str, *, lazily: bool = False) -> "Checkpoint":
+        """Verify and open a checkpoint directory. Raises CheckpointError.
+
+        lazily: its experts are unpacked kind by kind, when the first job of a kind is read. For whoever reads few kinds
+        or none, and whose first answers may take longer.
+        """
         path = Path(path)
         try:
             content = json.loads((path / MANIFEST).read_text())
@@ -111,7 +117,7 @@ class Checkpoint:
             if hashes.get(name) != _sha256(path / name):
                 raise CheckpointError(f"{name} is missing or does not match its sha256 in {MANIFEST}")
         try:
-            return cls(path, manifest, hashes)
+            return cls(path, manifest, hashes, lazily=lazily)
         except Exception as error:  # what tokenizers raises has no class of its own
             raise CheckpointError(f"a file of the checkpoint is malformed: {error}") from error
 

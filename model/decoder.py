@@ -12,6 +12,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen3Config, Qwe
 from transformers.cache_utils import Cache
 from transformers.utils import logging
 
+from model.head import Head
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -67,20 +69,6 @@ def load_decoder(path: Path, dtype: torch.dtype) -> PreTrainedModel:
     return model
 
 
-def fastest_dtype() -> torch.dtype:
-    """bf16 where the processor multiplies it natively, else fp32 (an emulated bf16 is a hundred times slower)."""
-    if torch.cuda.is_available():
-        return torch.bfloat16
-    return torch.bfloat16 if has_bf16(torch.device("cpu")) else torch.float32
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether bf16 is multiplied natively there."""
-    if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return device.type == "cuda"
-
-
 def hidden_states(
     model: PreTrainedModel,
     tokens: torch.Tensor,
@@ -112,10 +100,5 @@ def layers_of(model: PreTrainedModel) -> torch.nn.ModuleList:
 def number_logits(model: PreTrainedModel, states: torch.Tensor, rows: tuple[int, int]) -> torch.Tensor:
     """Logits of the number tokens only: [..., hidden] -> [..., rows], as the model's own head gives them."""
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    first, end = rows
-    bias = getattr(head, "bias", None)
-    logits = torch.nn.functional.linear(
-        states, head.weight[first:end], None if bias is None else bias[first:end]
-    )
-    cap: float | None = getattr(model.config, "final_logit_softcapping", None)
-    return logits if cap is None else cap * torch.tanh(logits / cap)
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    return Head(head.weight, getattr(head, "bias", None), cap).logits(states, rows)

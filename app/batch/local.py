@@ -26,6 +26,8 @@ from model.errors import EngineUnavailable
 
 #: Calls of the engine at a time, whatever it would take.
 _MOST_CALLS = 16
+#: Windows beside those that are being read: one is computed, others are ready for the engine or wait to be written.
+_AHEAD = 3
 
 _stages: Stages
 
@@ -49,16 +51,18 @@ def answered_here(
     with pool, ThreadPoolExecutor(1, "engine") as runner, ThreadPoolExecutor(calls, "call") as callers:
 
         def computed(read: Future[ReadWindow]) -> Future[list[bytes]]:
+            started.result()
             window = read.result()
             said = compute(engine, window, callers if calls > 1 else None)
             return pool.submit(_answer, window, said)
 
         waiting: deque[tuple[Window, Future[Future[list[bytes]]]]] = deque()
+        # Readers start and read meanwhile: either takes seconds.
+        started = runner.submit(engine.start)
         try:
-            runner.submit(engine.start).result()
             for window in windows:
                 waiting.append((window, runner.submit(computed, pool.submit(_read, window.lines))))
-                if len(waiting) > readers + 1:
+                if len(waiting) > readers + _AHEAD:
                     yield _oldest(waiting)
             while waiting:
                 yield _oldest(waiting)
@@ -82,7 +86,7 @@ def _begin(settings: Settings) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     threading.Thread(target=_end_with_parent, daemon=True).start()
     configure_logging("error")
-    _stages = Stages(settings, Checkpoint.load(settings.checkpoint))
+    _stages = Stages(settings, Checkpoint.load(settings.checkpoint, lazily=True))
 
 
 def _end_with_parent() -> None:

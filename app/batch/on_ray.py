@@ -97,7 +97,7 @@ class Reading:
 
     def __init__(self, source: Path, settings: Settings) -> None:
         self._source = open_source(source, settings.max_body_bytes)
-        self._stages = Stages(settings, Checkpoint.load(settings.checkpoint))
+        self._stages = Stages(settings, Checkpoint.load(settings.checkpoint, lazily=True))
 
     def __call__(self, rows: _Rows) -> _Rows:
         """One row: number, positions -> number, window."""
@@ -109,7 +109,7 @@ class Scoring:
     """An actor with an engine, which also writes the answers."""
 
     def __init__(self, settings: Settings) -> None:
-        checkpoint = Checkpoint.load(settings.checkpoint)
+        checkpoint = Checkpoint.load(settings.checkpoint, lazily=True)
         self._stages = Stages(settings, checkpoint)
         self._engine = engine_builder(settings, checkpoint)()
         self._engine.start()

@@ -34,7 +34,7 @@ class Job:
     def of(cls, source: Path, output: Path, settings: Settings) -> "Job":
         """Raises ConfigurationError, CheckpointError."""
         opened = open_source(source, settings.max_body_bytes)
-        return cls(source, output, settings, opened, Checkpoint.load(settings.checkpoint))
+        return cls(source, output, settings, opened, Checkpoint.load(settings.checkpoint, lazily=True))
 
     def open_output(self, *, overwrite: bool) -> Output:
         """The output, with what an interrupted run left. Raises ConfigurationError."""

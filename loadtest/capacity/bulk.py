@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from multiprocessing import get_context
+from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,8 +37,8 @@ from loadtest.load.popularity import draw
 from loadtest.reliability.running import ROOT
 
 _RECORDS, _JOBS = 10_000, 10_000
-#: Windows that the bare engine is timed on.
-_TIMED_WINDOWS = 8
+#: A run goes on for so long between two turns of the bare engine.
+_TURN_SECONDS = 8.0
 console = Console()
 
 
@@ -44,20 +46,28 @@ def bulk(records: int = _RECORDS) -> None:
     """About six minutes with Ray."""
     with TemporaryDirectory() as directory:
         source = write_records(Path(directory) / "in.jsonl", records)
-        prompts, alone, beside = _bare_engine(source)
-        whole = _score(source, "whole.jsonl")
+        bare = _Bare(source)
+        try:
+            whole = _in_turns(source, "whole.jsonl", bare)
+        finally:
+            bare.close()
+        prompts = bare.counts["prompts"]
+        alone, beside = float(np.median(bare.alone)), float(np.median(bare.beside))
         killed = _killed(source, "killed.jsonl", whole)
         expected = (source.parent / "whole.jsonl").read_bytes()
         figures = {
             "records": records,
-            "different_requests": prompts["requests"],
-            "prompts": prompts["prompts"],
+            "different_requests": bare.counts["requests"],
+            "prompts": prompts,
             "seconds": whole,
             "records_a_second": records / whole,
-            "prompts_a_second": prompts["prompts"] / whole,
+            "prompts_a_second": prompts / whole,
             "engine_alone_prompts_a_second": alone,
             "engine_prompts_a_second": beside,
-            "of_the_engine": prompts["prompts"] / whole / beside,
+            "engine_turns": len(bare.beside),
+            "engine_range": [min(bare.beside), max(bare.beside)],
+            "of_the_engine_alone": prompts / whole / alone,
+            "of_the_engine": prompts / whole / beside,
             "engine_threads": _threads(),
             "killed_seconds": killed,
             "killed_twice_is_equal": (source.parent / "killed.jsonl").read_bytes() == expected,
@@ -83,45 +93,63 @@ def _threads() -> int:
     return max(1, usable_cores() - default_readers("torch"))
 
 
-def _bare_engine(source: Path) -> tuple[dict[str, int], float, float]:
-    """Counts of the whole input; prompts a second of the engine on some of its windows, alone and beside reading.
+class _Bare:
+    """The bare engine beside a run of bulk scoring: it has its calls ready in memory, and readers that it lets go on.
 
-    Two cores of a virtual machine may be threads of one: then the engine is slower where the other one works at all.
+    counts: of the whole input; alone, beside: prompts a second of each turn, beside cores that do nothing and beside
+    cores that read. Two cores of a virtual machine may be threads of one: then the engine is slower where the other one
+    works at all. close it.
     """
-    settings = Settings(engine_threads=_threads())
-    job = Job.of(source, source.with_name("none.jsonl"), settings)
-    stages = Stages(settings, job.checkpoint)
-    seen: set[bytes] = set()
-    counts = {"requests": 0, "prompts": 0}
-    timed: list[ReadWindow] = []
-    for window in windows(job.source, job.window, seen.__contains__):
-        seen.update(window.new)
-        counts["requests"] += len(window.new)
-        read = stages.read(window.lines)
-        counts["prompts"] += sum(len(call) for call in read.calls)
-        if len(timed) < _TIMED_WINDOWS:
-            timed.append(read)
-    engine = engine_builder(settings, job.checkpoint)()
-    engine.start()
-    compute(engine, timed[0])
-    prompts = sum(len(call) for read in timed for call in read.calls)
 
-    def pace() -> float:
+    def __init__(self, source: Path) -> None:
+        settings = Settings(engine_threads=_threads())
+        job = Job.of(source, source.with_name("none.jsonl"), settings)
+        stages = Stages(settings, job.checkpoint)
+        seen: set[bytes] = set()
+        self.counts = {"requests": 0, "prompts": 0}
+        self.alone: list[float] = []
+        self.beside: list[float] = []
+        self._ready: deque[ReadWindow] = deque()
+        for window in windows(job.source, job.window, seen.__contains__):
+            seen.update(window.new)
+            self.counts["requests"] += len(window.new)
+            read = stages.read(window.lines)
+            self.counts["prompts"] += sum(len(call) for call in read.calls)
+            self._ready.append(read)
+        self._engine = engine_builder(settings, job.checkpoint)()
+        self._engine.start()
+        compute(self._engine, self._ready[0])
+        self._readers = _readers(source, settings)
+
+    def turn(self) -> None:
+        """One window each way."""
+        self.alone.append(self._pace())
+        self._tell_readers(signal.SIGCONT)
+        self.beside.append(self._pace())
+        self._tell_readers(signal.SIGSTOP)
+        self._ready.rotate(-1)
+
+    def close(self) -> None:
+        """Let go of engine and readers."""
+        self._engine.close()
+        for reader in self._readers:
+            reader.kill()
+            reader.join()
+
+    def _pace(self) -> float:
+        window = self._ready[0]
         began = time.perf_counter()
-        for read in timed:
-            compute(engine, read)
-        return prompts / (time.perf_counter() - began)
+        compute(self._engine, window)
+        return sum(len(call) for call in window.calls) / (time.perf_counter() - began)
 
-    alone = pace()
-    with _reading(source, settings):
-        beside = pace()
-    engine.close()
-    return counts, alone, beside
+    def _tell_readers(self, what: signal.Signals) -> None:
+        for reader in self._readers:
+            assert reader.pid
+            os.kill(reader.pid, what)
 
 
-@contextmanager
-def _reading(source: Path, settings: Settings) -> Iterator[None]:
-    """Processes that read all the time, as many as bulk scoring has."""
+def _readers(source: Path, settings: Settings) -> list[SpawnProcess]:
+    """Processes that read all the time, as many as bulk scoring has; each stands still until it is told to go on."""
     spawning = get_context("spawn")
     ready = spawning.Semaphore(0)
     readers = [
@@ -132,28 +160,52 @@ def _reading(source: Path, settings: Settings) -> Iterator[None]:
         reader.start()
     for _ in readers:
         ready.acquire()
-    try:
-        yield
-    finally:
-        for reader in readers:
-            reader.kill()
-            reader.join()
+    return readers
 
 
 def _read_on(source: Path, settings: Settings, ready: Semaphore) -> None:
     job = Job.of(source, source.with_name("none.jsonl"), settings)
     stages = Stages(settings, job.checkpoint)
     ready.release()
+    os.kill(os.getpid(), signal.SIGSTOP)
     while True:
         for window in windows(job.source, job.window, lambda _: False):
             stages.read(window.lines)
 
 
-def _command(source: Path, output: str, *options: str) -> "subprocess.Popen[bytes]":
+def _in_turns(source: Path, output: str, bare: _Bare) -> float:
+    """Seconds of one run that is held now and then, without those in which it was: then the bare engine has its turn.
+
+    A shared machine does the same work at other paces a minute later; so both are timed in the same minutes.
+    """
+    began, held = time.perf_counter(), 0.0
+    with _command(source, output) as process:
+        while process.poll() is None:
+            try:
+                process.wait(_TURN_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGSTOP)
+                since = time.perf_counter()
+                bare.turn()
+                held += time.perf_counter() - since
+                os.killpg(process.pid, signal.SIGCONT)
+    return _ended(output, process.returncode, time.perf_counter() - began - held)
+
+
+@contextmanager
+def _command(source: Path, output: str, *options: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """A run in a session of its own, so that it can be held with its readers; it ends with the block."""
     command = [sys.executable, "-m", "app.cli", "batch", str(source), str(source.parent / output), *options]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBCAST_")}
     environment["JOBCAST_ENGINE_THREADS"] = str(_threads())
-    return subprocess.Popen(command, cwd=ROOT, env=environment)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
+    try:
+        yield process
+        process.wait()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _score(source: Path, output: str, *options: str) -> float:
@@ -161,9 +213,12 @@ def _score(source: Path, output: str, *options: str) -> float:
     began = time.perf_counter()
     with _command(source, output, *options) as process:
         status = process.wait()
+    return _ended(output, status, time.perf_counter() - began)
+
+
+def _ended(output: str, status: int, seconds: float) -> float:
     if status not in (0, WITH_PROBLEMS):
         raise RuntimeError(f"bulk scoring ended with status {status}")
-    seconds = time.perf_counter() - began
     console.print(f"{output}: {seconds:.1f} s")
     return seconds
 

@@ -25,7 +25,7 @@ from rich.console import Console
 from loadtest.capacity.costs import UnitCosts, kind_of, measure_costs, processor_seconds
 from loadtest.capacity.results import PACES, load, save
 from loadtest.capacity.simulation import Asked, Simulation
-from loadtest.load.locust_process import run_locust
+from loadtest.load.generators import run_locust, run_open_loop
 from loadtest.load.objectives import Measured, Run
 from loadtest.load.scenarios import Mix, schedule, warm_up
 from loadtest.pace import Pace, Slow, watched_pace
@@ -34,7 +34,7 @@ from loadtest.reliability.running import RunningService, running_service
 SCENARIO = "steady"
 MIXES: tuple[Mix, ...] = ("cold", "hot")
 SHARES = (0.5, 0.7, 0.9)
-_SERVICE_CORE, _LOCUST_CORE = 0, 1
+_SERVICE_CORE, _GENERATOR_CORE = 0, 1
 CLIENTS, _CAPACITY_SECONDS, _OPEN_SHARE = 32, 10.0, 0.5
 #: Of a run at a share of capacity: some thousand requests each, so that no single burst decides the 99th percentile.
 _SECONDS = {"cold": 100.0, "hot": 20.0}
@@ -69,7 +69,7 @@ def _most(service: RunningService, mix: Mix) -> float:
     """What clients get that ask one after another; the first seconds of a service are its slowest, and not counted."""
     for seconds, seed in ((5.0, 90), (_CAPACITY_SECONDS, 91)):
         run = run_locust(
-            service.url, SCENARIO, mix, seconds, clients=CLIENTS, seed=seed, core=_LOCUST_CORE
+            service.url, SCENARIO, mix, seconds, clients=CLIENTS, seed=seed, core=_GENERATOR_CORE
         ).measured
     save(f"most {mix}", asdict(run))
     console.print(f"{mix}: at most {run.answered:.1f} requests a second")
@@ -100,8 +100,8 @@ def _loaded(
     service: RunningService, name: str, mix: Mix, seconds: float, rate: float, seed: int
 ) -> tuple[dict[str, Any], Run, Pace]:
     """An open loop: what became of it, what the service used for it, and how steady the machine was meanwhile."""
-    with watched_pace(_LOCUST_CORE) as watched, _watched_use(service) as used:
-        run = run_locust(service.url, SCENARIO, mix, seconds, rate=rate, seed=seed, core=_LOCUST_CORE)
+    with watched_pace(_GENERATOR_CORE) as watched, _watched_use(service) as used:
+        run = run_open_loop(service.url, SCENARIO, mix, seconds, rate=rate, seed=seed, core=_GENERATOR_CORE)
     pace = _save_pace(name, run, watched, seconds)
     moments, busy = zip(*used, strict=True)
     windows = run.began + np.linspace(0.0, seconds, _WINDOWS + 1)
@@ -276,7 +276,7 @@ def _loops(service: RunningService) -> None:
                 rate=rate if loop == "open" else None,
                 clients=clients if loop == "closed" else 1,
                 seed=60 + len(found),
-                core=_LOCUST_CORE,
+                core=_GENERATOR_CORE,
             ).measured
         found[loop] = asdict(run)
     save("loops", {**found, "clients": clients, "rate": rate, "frozen_seconds": _FROZEN_SECONDS})

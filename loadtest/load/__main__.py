@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.load.generators import run_locust
 from loadtest.load.knee import find_knee
-from loadtest.load.locust_process import run_locust
 from loadtest.load.objectives import Measured, Objectives
 from loadtest.load.scenarios import MIXES, SCENARIOS, Mix
 from loadtest.reliability.running import running_service

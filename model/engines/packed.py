@@ -10,13 +10,11 @@ remains what training runs and what the tests compare with.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.nn.functional import embedding, gelu, linear, pad, scaled_dot_product_attention, silu
-from transformers import PreTrainedModel
 
-from model.decoder import layers_of, number_logits
+from model.engines.weights import Weights
 from model.errors import CheckpointError
 
 #: Model types whose layers are known to be what `_Layer` computes (tests/model/test_finetune.py).
@@ -24,8 +22,6 @@ SUPPORTED = ("qwen3", "llama", "gemma3_text")
 _GEMMA = "gemma3_text"
 #: Rows of one product in bf16 on a CPU.
 _BLOCK = 1024
-#: Rotations that depend on nothing but the position.
-_STATIC_ROTATIONS = ("default", "linear", "llama3", "yarn")
 
 
 @dataclass(frozen=True)
@@ -93,23 +89,24 @@ class Sequences:
 
 
 class PackedDecoder:
-    """The forward pass of a transformers decoder. Shares its embeddings, holds copies of its layers' weights."""
+    """The forward pass of a decoder. Shares its embeddings, holds copies of its layers' weights."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        config = model.config
+    def __init__(self, weights: Weights) -> None:
+        config = weights.config
         if config.model_type not in SUPPORTED:
             raise CheckpointError(f"the decoder's model_type is not one of {', '.join(SUPPORTED)}")
-        self._model = model
+        self._weights = weights
         self._gemma = config.model_type == _GEMMA
         self._heads: int = config.num_attention_heads
         self._key_heads: int = config.num_key_value_heads
         self._width: int = getattr(config, "head_dim", None) or config.hidden_size // self._heads
         self._scaling: float = (config.query_pre_attn_scalar if self._gemma else self._width) ** -0.5
-        self._layers = [self._layer(layer) for layer in layers_of(model)]
-        self._norm = _norm(model.base_model.get_submodule("norm"), self._gemma)
-        self._embedding = model.get_input_embeddings().get_parameter("weight")
+        self._epsilon = float(config.rms_norm_eps)
+        self._layers = [self._layer(number) for number in range(config.num_hidden_layers)]
+        self._norm = self._norm_of("norm")
+        self._embedding = weights.tensors["embed_tokens.weight"]
         self._embedding_scale = (
-            torch.tensor(config.hidden_size**0.5, dtype=model.dtype) if self._gemma else None
+            torch.tensor(config.hidden_size**0.5, dtype=self.dtype) if self._gemma else None
         )
         self._rotations: dict[str | None, tuple[torch.Tensor, torch.Tensor]] = {}
         self._turn(config.max_position_embeddings)
@@ -126,11 +123,11 @@ class PackedDecoder:
     def number_logits(self, states: torch.Tensor, rows: tuple[int, int]) -> torch.Tensor:
         """As `model.decoder.number_logits`; states: [N, hidden]."""
         padded = pad(states, (0, 0, 0, self._padded(len(states)) - len(states)))
-        return number_logits(self._model, padded, rows)[: len(states)]
+        return self._weights.head.logits(padded, rows)[: len(states)]
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits of the whole vocabulary."""
-        return number_logits(self._model, states, (0, self._model.config.vocab_size))
+        return self._weights.head.logits(states, (0, self._weights.config.vocab_size))
 
     def prefill(self, tokens: torch.Tensor, tails: Tails, kept: Sequences) -> torch.Tensor:
         """Read the prompts and the first rows behind them: final states of those rows [Q, R, hidden].
@@ -264,70 +261,60 @@ class PackedDecoder:
         added = self._product(inner.mul_(up), layer.down, layer.down_bias)
         return states + (added if layer.after_mlp is None else layer.after_mlp(added))
 
-    def _layer(self, layer: torch.nn.Module) -> _Layer:
-        attention, mlp = layer.get_submodule("self_attn"), layer.get_submodule("mlp")
+    def _layer(self, number: int) -> _Layer:
+        layer = f"layers.{number}"
+        attention, mlp = f"{layer}.self_attn", f"{layer}.mlp"
         of_heads = None
-        if hasattr(attention, "q_norm"):
-            ours, theirs = (
-                _norm(attention.get_submodule(name), self._gemma) for name in ("q_norm", "k_norm")
-            )
-            assert ours.weight is not None
-            assert theirs.weight is not None
-            repeated = [ours.weight] * self._heads + [theirs.weight] * self._key_heads
-            of_heads = _Norm(torch.stack(repeated), ours.epsilon)
-        norms = {
-            name: _norm(part, self._gemma) for name, part in layer.named_children() if "layernorm" in name
-        }
-        before_attention = norms["input_layernorm"]
-        before_mlp = norms["pre_feedforward_layernorm" if self._gemma else "post_attention_layernorm"]
+        if f"{attention}.q_norm.weight" in self._weights.tensors:
+            ours, theirs = (self._gain(f"{attention}.{name}") for name in ("q_norm", "k_norm"))
+            repeated = [ours] * self._heads + [theirs] * self._key_heads
+            of_heads = _Norm(torch.stack(repeated), self._epsilon)
+        before_mlp = "pre_feedforward_layernorm" if self._gemma else "post_attention_layernorm"
         return _Layer(
-            *_with_gain(before_attention, *_joined(attention, ("q_proj", "k_proj", "v_proj"))),
-            *_joined(attention, ("o_proj",)),
-            *_with_gain(before_mlp, *_joined(mlp, ("gate_proj", "up_proj"))),
-            *_joined(mlp, ("down_proj",)),
-            before_attention=_Norm(None, before_attention.epsilon),
-            after_attention=norms["post_attention_layernorm"] if self._gemma else None,
-            before_mlp=_Norm(None, before_mlp.epsilon),
-            after_mlp=norms["post_feedforward_layernorm"] if self._gemma else None,
+            *_with_gain(
+                self._gain(f"{layer}.input_layernorm"),
+                *self._joined(attention, ("q_proj", "k_proj", "v_proj")),
+            ),
+            *self._joined(attention, ("o_proj",)),
+            *_with_gain(self._gain(f"{layer}.{before_mlp}"), *self._joined(mlp, ("gate_proj", "up_proj"))),
+            *self._joined(mlp, ("down_proj",)),
+            before_attention=_Norm(None, self._epsilon),
+            after_attention=self._norm_of(f"{layer}.post_attention_layernorm") if self._gemma else None,
+            before_mlp=_Norm(None, self._epsilon),
+            after_mlp=self._norm_of(f"{layer}.post_feedforward_layernorm") if self._gemma else None,
             of_heads=of_heads,
-            rotation=getattr(attention, "layer_type", None) if self._gemma else None,
+            rotation=self._weights.config.layer_types[number] if self._gemma else None,
         )
+
+    def _gain(self, name: str) -> torch.Tensor:
+        """A norm's weight; Gemma stores how far it is from one."""
+        weight = self._weights.tensors[f"{name}.weight"]
+        return (1.0 + weight.float()).to(weight.dtype) if self._gemma else weight
+
+    def _norm_of(self, name: str) -> _Norm:
+        return _Norm(self._gain(name), self._epsilon)
+
+    def _joined(self, module: str, names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The linear layers' weights, one below the other, and their biases."""
+        tensors = self._weights.tensors
+        weight = torch.cat([tensors[f"{module}.{name}.weight"] for name in names])
+        biased = f"{module}.{names[0]}.bias" in tensors
+        return weight, torch.cat([tensors[f"{module}.{name}.bias"] for name in names]) if biased else None
 
     def _turn(self, positions: int) -> None:
         """Cosines and sines of so many positions, [positions, 1, width / 2] each, per kind of rotation."""
-        rotary: Any = self._model.base_model.rotary_emb
-        half = self._width // 2
-        every = torch.arange(positions, device=self.device)[None]
-        for kind in {layer.rotation for layer in self._layers}:  # None: the model knows one kind
-            named = rotary.rope_type if kind is None else rotary.rope_type[kind]
-            if named not in _STATIC_ROTATIONS:
-                raise CheckpointError(f"rotations of type {named} depend on the context's length")
-            found = rotary(self._embedding[:1], every, *([] if kind is None else [kind]))
-            cos, sin = (turn[0, :, None, :half].contiguous() for turn in found)
+        for kind in {layer.rotation for layer in self._layers}:  # None: the decoder knows one kind
+            found = self._weights.turn(positions, kind)
+            cos, sin = (turn[:, None].to(self.device).contiguous() for turn in found)
             self._rotations[kind] = cos, sin
         self._turned = positions
 
 
-def _norm(module: torch.nn.Module, gemma: bool) -> _Norm:
-    weight = module.get_parameter("weight").detach()
-    epsilon = float(module.eps if gemma else module.variance_epsilon)  # type: ignore[arg-type]
-    return _Norm((1.0 + weight.float()).to(weight.dtype) if gemma else weight, epsilon)
-
-
-def _joined(module: torch.nn.Module, names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The linear layers' weights, one below the other, and their biases."""
-    parts = [module.get_submodule(name) for name in names]
-    weight = torch.cat([part.get_parameter("weight").detach() for part in parts])
-    biased = getattr(parts[0], "bias", None) is not None
-    return weight, torch.cat([part.get_parameter("bias").detach() for part in parts]) if biased else None
-
-
 def _with_gain(
-    norm: _Norm, weight: torch.Tensor, bias: torch.Tensor | None
+    gain: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """A product behind a norm that takes the norm's gain along."""
-    assert norm.weight is not None
-    return (weight.float() * norm.weight.float()).to(weight.dtype), bias
+    return (weight.float() * gain.float()).to(weight.dtype), bias
 
 
 def _rotated(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

@@ -11,18 +11,22 @@ needed changes no answer.
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
-from model.decoder import fastest_dtype, load_decoder
 from model.decoding import Descent
 from model.engines.base import Forecast, Query
 from model.engines.forest import Forest, Node
 from model.engines.packed import PackedDecoder
+from model.engines.weights import Weights
 from model.errors import EngineUnavailable
+from model.precision import fastest_dtype
 from model.prompt import PromptEncoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class TorchEngine:
@@ -50,15 +54,18 @@ class TorchEngine:
         """Load the weights and answer one query, so that the first client does not pay for lazy set-up."""
         if self._threads:  # else torch's own choice: all cores, or OMP_NUM_THREADS
             torch.set_num_threads(self._threads)
-        self.use(load_decoder(self._path, self._dtype))
+        self._run(Weights.load(self._path, self._dtype))
         targets = tuple(self._encoder.target_ids)
         for length in (64, self._encoder.token_budget):
             self.predict([Query((1,) * length, targets, (0.1, 0.5, 0.9))])
 
-    @torch.inference_mode()
-    def use(self, model: PreTrainedModel) -> None:
+    def use(self, model: "PreTrainedModel") -> None:
         """Serve a model that is already in memory, with the weights that it has now."""
-        self._decoder = PackedDecoder(model.to(self._device).eval())  # type: ignore[arg-type]
+        self._run(Weights.of(model.train(False)))
+
+    @torch.inference_mode()
+    def _run(self, weights: Weights) -> None:
+        self._decoder = PackedDecoder(weights.to(self._device))
 
     @property
     def decoder(self) -> PackedDecoder:

@@ -16,7 +16,6 @@ import typer
 from rich.console import Console
 
 from model.checkpoint import Checkpoint
-from model.decoder import fastest_dtype
 from model.engines.base import Query
 from model.engines.torch_engine import TorchEngine
 from model.evaluation.cells import QUANTILES, TARGETS, Case, Cell, sampled
@@ -24,6 +23,7 @@ from model.evaluation.forecast import forecast_cell
 from model.evaluation.forecaster import CheckpointForecaster
 from model.evaluation.metrics import MEDIAN, FloatArray, crps_losses, grouped_mean, ln_values
 from model.evaluation.ratio_plots import Candidate
+from model.precision import fastest_dtype
 from model.training.corpus import Record, corpus_directory, load
 from model.training.examples import job_of
 

@@ -153,7 +153,7 @@ class Experts:
 
     def __init__(self, targets: Sequence[str], by_field: Mapping[str, Panel]) -> None:
         self.targets = tuple(targets)
-        self.by_field = dict(by_field)
+        self.by_field = by_field
 
     def advise(self, job: Job, content: Value | None = None) -> Evidence | None:
         """Where a kind and scope have no expert, past runs speak for themselves; None where there are none either.

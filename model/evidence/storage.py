@@ -2,8 +2,12 @@
 
 import io
 import json
+import os
+import threading
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -23,6 +27,8 @@ from model.evidence.strangeness import Strangeness
 from model.evidence.trees import Trees
 
 _HEADER = "header"
+#: That read a file.
+_THREADS = min(4, os.cpu_count() or 1)
 Arrays = dict[str, NDArray[Any]]
 Part = TypeVar("Part")
 
@@ -51,25 +57,83 @@ def to_bytes(experts: Experts) -> bytes:
     return out.getvalue()
 
 
-def from_bytes(content: bytes) -> Experts:
-    """Raises ValueError for content that `to_bytes` did not write."""
+def from_bytes(content: bytes, *, lazily: bool = False) -> Experts:
+    """Raises ValueError for content that `to_bytes` did not write.
+
+    lazily: what a kind's experts are is unpacked, and found malformed, when a job first asks for them. All of them
+    together take five seconds of a core.
+    """
+    panels = _Panels(content)
+    return Experts(panels.targets, panels if lazily else panels.unpacked())
+
+
+class _Panels(Mapping[str, Panel]):
+    """The panels of a file by their fields, each unpacked when it is first asked for; any thread may ask."""
+
+    def __init__(self, content: bytes) -> None:
+        """Raises ValueError."""
+        with _malformed():
+            self._file = zipfile.ZipFile(io.BytesIO(content))
+            header = json.loads(self._arrays(lambda name: name == _HEADER)[_HEADER].tobytes())
+            self.targets = tuple(header["targets"])
+            self._fields: Mapping[str, Any] = dict(header["fields"])
+        self._known: dict[str, Panel] = {}
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __getitem__(self, place: str) -> Panel:
+        """Raises KeyError, ValueError."""
+        field = self._fields[place]
+        with self._lock:
+            if place not in self._known:
+                with _malformed():
+                    arrays = self._arrays(lambda name: name.startswith(f"{place}/"))
+                    self._known[place] = self._panel(place, field, arrays)
+        return self._known[place]
+
+    def unpacked(self) -> dict[str, Panel]:
+        """All of them. Raises ValueError."""
+        with _malformed():
+            arrays = self._arrays(lambda _: True)
+            return {place: self._panel(place, field, arrays) for place, field in self._fields.items()}
+
+    def _panel(self, place: str, field: Mapping[str, Any], stored: Arrays) -> Panel:
+        dialects = _take(stored, f"{place}/dialects", Dialects, names=tuple(field["names"]))
+        experts = {
+            name: _expert(stored, f"{place}/{name}", one, len(self.targets))
+            for name, one in field["experts"].items()
+        }
+        _require(set(dialects.names) == set(experts), "a dialect without an expert")
+        _require(len(dialects.evidence) == len(dialects.base) == len(experts), "other dialects")
+        return Panel(dialects, experts)
+
+    def _arrays(self, wanted: Callable[[str], bool]) -> Arrays:
+        """Members by name. What takes the time is LZMA, which lets other threads run."""
+        names = {member: member.filename.removesuffix(".npy") for member in self._file.infolist()}
+        members = [member for member, name in names.items() if wanted(name)]
+        # The largest first: none is left for one thread alone at the end.
+        members.sort(key=lambda member: -member.compress_size)
+        with ThreadPoolExecutor(_THREADS) as threads:
+            arrays = threads.map(lambda member: _array(self._file.read(member)), members)
+            return {names[member]: array for member, array in zip(members, arrays, strict=True)}
+
+
+@contextmanager
+def _malformed() -> Iterator[None]:
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            header = json.loads(stored[_HEADER].tobytes())
-            targets = tuple(header["targets"])
-            found = {}
-            for place, panel in header["fields"].items():
-                dialects = _take(stored, f"{place}/dialects", Dialects, names=tuple(panel["names"]))
-                experts = {
-                    name: _expert(stored, f"{place}/{name}", one, len(targets))
-                    for name, one in panel["experts"].items()
-                }
-                _require(set(dialects.names) == set(experts), "a dialect without an expert")
-                _require(len(dialects.evidence) == len(dialects.base) == len(experts), "other dialects")
-                found[place] = Panel(dialects, experts)
-            return Experts(targets, found)
+        yield
     except Exception as error:  # zip, zlib, npy and JSON each fail in their own ways
         raise ValueError(f"malformed experts: {type(error).__name__}") from error
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    return array
 
 
 def _put(arrays: Arrays, prefix: str, part: Any) -> dict[str, Any]:

@@ -4,7 +4,8 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from model.decoder import has_bf16, hidden_states, number_logits
+from model.decoder import hidden_states, number_logits
+from model.precision import has_bf16
 from model.prompt import PromptEncoder
 from model.training.batches import Batch
 from model.training.settings import Precision

@@ -16,6 +16,7 @@ import pytest
 
 from app.batch.command import WITH_PROBLEMS, batch, interruptible
 from app.batch.ledger import Progress
+from app.batch.local import answered_here
 from app.batch.run import Job, run
 from app.batch.stages import Stages, compute
 from app.batch.windows import Window
@@ -158,6 +159,21 @@ def test_a_run_that_lost_its_engine_goes_on_where_it_was(tmp_path: Path, setting
     assert sum(len(call) for call in engine.batches) == 70
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl", "whole.jsonl"]
+
+
+def test_an_engine_that_does_not_start_ends_the_run(tmp_path: Path, settings: Settings) -> None:
+    class Broken(FakeEngine):
+        def start(self) -> None:
+            raise EngineUnavailable("it does not start")
+
+    source = write(tmp_path / "in.jsonl", [script(number) for number in range(10)])
+    job = Job.of(source, tmp_path / "out.jsonl", settings)
+    with (
+        job.open_output(overwrite=False) as written,
+        pytest.raises(EngineUnavailable, match="does not start"),
+    ):
+        run(job, written, lambda some: answered_here(settings, Broken(), some, 1), lambda progress: None)
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_an_interruption_moves_no_digit_of_the_shipped_model(tmp_path: Path) -> None:

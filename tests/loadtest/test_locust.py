@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.load.locust_process import LoadFailed, run_locust
+from loadtest.load.generators import LoadFailed, run_locust
 from loadtest.reliability.running import ROOT, RunningService, running_service
 
 # It must not be imported here: it patches the standard library.

@@ -17,6 +17,7 @@ from model.engines.base import Query
 from model.engines.fake import FakeEngine
 from model.engines.packed import PackedDecoder, Sequences, Tails
 from model.engines.torch_engine import TorchEngine
+from model.engines.weights import Weights
 from model.errors import CheckpointError, EngineUnavailable
 from model.evidence.expert import Evidence
 from model.numbers import Prefix
@@ -208,11 +209,11 @@ def test_a_prompt_longer_than_the_model_was_made_for_is_answered(monkeypatch: py
 
 def test_decoders_that_our_forward_pass_does_not_know_are_refused() -> None:
     with pytest.raises(CheckpointError, match="model_type"):
-        PackedDecoder(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=8, vocab_size=16)))
+        PackedDecoder(Weights.of(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=8, vocab_size=16))))
     stretched = copy.deepcopy(model())
     stretched.base_model.rotary_emb.rope_type = "dynamic"
     with pytest.raises(CheckpointError, match="dynamic"):
-        PackedDecoder(stretched)
+        PackedDecoder(Weights.of(stretched))
 
 
 def test_an_engine_that_is_not_running_says_so() -> None:

@@ -5,6 +5,7 @@ import random
 import re
 import zipfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -887,8 +888,28 @@ def malformed(content: bytes) -> Mapping[str, bytes]:
 
 def test_malformed_experts_are_refused(experts: Experts) -> None:
     for what, content in malformed(storage.to_bytes(experts)).items():
-        with pytest.raises(ValueError, match="malformed experts"):
-            pytest.fail(f"{what} was read: {storage.from_bytes(content)}")
+        for lazily in (False, True):  # found when a job asks, at the latest
+            with pytest.raises(ValueError, match="malformed experts"):
+                pytest.fail(f"{what}: {storage.from_bytes(content, lazily=lazily).advise(asked())}")
+
+
+def test_experts_are_unpacked_when_a_job_of_theirs_is_read(
+    experts: Experts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    whole = storage._array
+    monkeypatch.setattr(storage, "_array", lambda content: read.append("") or whole(content))
+    stored = storage.from_bytes(storage.to_bytes(experts), lazily=True)
+    assert len(read) == 1  # what there is
+    assert stored.advise(jobs_of("text")[0]) is None
+    assert len(read) == 1
+    with ThreadPoolExecutor(4) as threads:  # each of them asks first
+        said = list(threads.map(lambda _: stored.advise(asked()), range(4)))
+    assert said == [experts.advise(asked())] * 4
+    everything = len(read)
+    assert everything > 10
+    assert stored.advise(asked()) == said[0]
+    assert len(read) == everything
 
 
 # In a checkpoint

@@ -8,8 +8,9 @@ import torch
 
 from app.settings import Settings
 from model.checkpoint import Checkpoint, Manifest, write_manifest
-from model.decoder import Shape, fastest_dtype, new_decoder
+from model.decoder import Shape, new_decoder
 from model.jobs.job import Job, Outcome
+from model.precision import fastest_dtype
 from model.targets import DEFAULT_TARGETS
 from model.training.corpus import corpus_directory, load
 from model.training.examples import job_of

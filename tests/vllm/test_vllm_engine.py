@@ -11,12 +11,13 @@ import torch
 from transformers import PreTrainedModel
 
 from model.checkpoint import Checkpoint
-from model.decoder import has_bf16, load_decoder
+from model.decoder import load_decoder
 from model.decoding import distribution_walk, run_walk
 from model.engines.base import Engine, Forecast, Query
 from model.engines.torch_engine import TorchEngine
 from model.engines.vllm.engine import VllmEngine, VllmSettings
 from model.errors import EngineUnavailable
+from model.precision import has_bf16
 from model.prompt import PromptEncoder
 from tests.model.jobs_fixtures import encoder
 from tests.vllm.conftest import ROUNDING, TARGETS

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from model.decoder import fastest_dtype
 from model.engines.base import Forecast, Query
 from model.engines.vllm.alphabet import Alphabet
 from model.engines.vllm.asks import Ask
 from model.engines.vllm.requests import Request, forecasts_of, requests_of
 from model.engines.vllm.walks import ENDED, Walks
 from model.errors import EngineUnavailable
+from model.precision import fastest_dtype
 from model.prompt import PromptEncoder
 
 if TYPE_CHECKING:

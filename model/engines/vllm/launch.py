@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from model.checkpoint import Checkpoint
-from model.decoder import fastest_dtype
 from model.engines.vllm.engine import PROCESSORS, QUIET
 from model.errors import EngineUnavailable
+from model.precision import fastest_dtype
 
 
 def command(

@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from model.checkpoint import Checkpoint
-from model.decoder import fastest_dtype
 from model.engines.base import Engine, Query
 from model.evaluation.speed.goals import ALONE, BESIDE_VLLM, GOALS, WITH_VLLM, Goal
 from model.evaluation.speed.growth import growths, start_and_memory
@@ -28,6 +27,7 @@ from model.evaluation.speed.page import write_page
 from model.evaluation.speed.regress_lm_way import regress_lm_way
 from model.evaluation.speed.timing import Prompt, Server, Way, interleaved, interleaved_loads, spread_of
 from model.evaluation.speed.ways import QUANTILES, bare_prefill, embedded_ways, prompts_of, targets_of
+from model.precision import fastest_dtype
 
 _REPOSITORY = Path(__file__).resolve().parents[3]
 CLIENTS = (1, 8, 32, 128)

@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 
 from model.checkpoint import Checkpoint
-from model.decoder import SIZES, fastest_dtype, new_decoder
+from model.decoder import SIZES, new_decoder
 from model.engines.base import Query
 from model.engines.torch_engine import TorchEngine
 from model.evaluation.speed.timing import Prompt, Spread, Way, interleaved, spread_of
 from model.evaluation.speed.ways import QUANTILES, bare_prefill, prompts_of, targets_of
+from model.precision import fastest_dtype
 
 #: Times the usual prompt.
 LENGTHS = (0.25, 0.5, 1, 2, 4, 8, 16)

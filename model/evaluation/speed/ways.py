@@ -17,12 +17,13 @@ import torch
 from tokenizers import Tokenizer
 
 from model.checkpoint import Checkpoint
-from model.decoder import fastest_dtype, load_decoder
+from model.decoder import load_decoder
 from model.engines.base import Query
 from model.engines.packed import PackedDecoder, Sequences, Tails
 from model.engines.torch_engine import TorchEngine
 from model.evaluation.speed.timing import Prompt, Prompts, Way
 from model.evidence.expert import Evidence
+from model.precision import fastest_dtype
 
 QUANTILES = (0.1, 0.5, 0.9)
 SAMPLES = 64
