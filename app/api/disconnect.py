@@ -10,23 +10,36 @@ _Answer = TypeVar("_Answer")
 
 
 async def unless_disconnected(request: Request, work: Coroutine[Any, Any, _Answer]) -> _Answer:
-    """Run the work; cancel it when the client leaves. The body must have been read.
+    """Do the work in this task; cancel it when the client leaves. The body must have been read.
 
+    Who waits for nothing, as a kept answer does, is done in one go: nobody listens, and no other request comes between.
     Raises ClientDisconnect, or what the work raises.
     """
-    working = asyncio.ensure_future(work)
-    listening = asyncio.ensure_future(_hangup(request))
+    working = asyncio.current_task()
+    assert working
+    listening: asyncio.Task[None] | None = None
+    gone = False
+
+    async def listen() -> None:
+        nonlocal gone
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        working.cancel()
+
+    def begin() -> None:
+        nonlocal listening
+        listening = asyncio.ensure_future(listen())
+
+    beginning = asyncio.get_running_loop().call_soon(begin)
     try:
-        await asyncio.wait((working, listening), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return await working
+        return await work
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        working.uncancel()
+        raise ClientDisconnect from None
     finally:
-        for task in (working, listening):
-            task.cancel()
-        await asyncio.gather(working, listening, return_exceptions=True)
-
-
-async def _hangup(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        beginning.cancel()
+        if listening is not None:
+            listening.cancel()

@@ -26,6 +26,7 @@ from app.metrics import Metrics
 from app.settings import Settings
 from app.units import UnitReader
 from loadtest.load.bodies import scheduler_request
+from loadtest.load.open_loop import Connection, address_of, post
 from loadtest.reliability.client import client
 from loadtest.reliability.running import RunningService
 from model import jobs
@@ -34,6 +35,8 @@ from model.engines.base import Engine, Query
 
 _SAMPLES, _ROUNDS, _BATCHES = 60, 5, (1, 2, 4, 8, 16, 32)
 _HITS, _MISSES = 400, 200
+#: Seconds between a client's requests, and how many it sends at each.
+_NAPS, _NAPPED = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016), 150
 #: Who ask at the same time: enough that the event loop never sleeps between answers that are kept.
 _HIT_CLIENTS, _MISS_CLIENTS = 16, 4
 #: Numbers of bodies that no load asks about.
@@ -49,7 +52,8 @@ class UnitCosts:
     tokens together.
     engine: seconds of a call = call + prompt * its prompts + token * its tokens; engine_seconds: (prompts, tokens,
     seconds) as they were measured. inside: how many times longer reading and the engine take in the service than alone;
-    in all of these already. hit, miss: of a request on the event loop; wake: more where it slept. beside: the engine's
+    in all of these already. hit, miss: of a request on the event loop; wake: (seconds that it slept before, seconds
+    that the first request then takes longer), ascending: a core that slept has forgotten much. beside: the engine's
     pace while a config is being read on the same core, as a share of its own; reader_beside: reading's. client: of the
     generator's core, for a request; asleep: how long a request waits for a core that slept.
     """
@@ -67,7 +71,7 @@ class UnitCosts:
     beside: float
     reader_beside: float
     inside: float = 1.0
-    wake: float = 0.0
+    wake: tuple[tuple[float, float], ...] = ()
     client: float = 0.0
     asleep: float = 0.0
 
@@ -84,9 +88,15 @@ class UnitCosts:
 
     def times(self, times: float) -> "UnitCosts":
         """All that the service does takes so many times as long."""
-        return replace(
-            self.working(times), hit=times * self.hit, miss=times * self.miss, wake=times * self.wake
-        )
+        wake = tuple((slept, times * more) for slept, more in self.wake)
+        return replace(self.working(times), hit=times * self.hit, miss=times * self.miss, wake=wake)
+
+    def waking(self, slept: float) -> float:
+        """What the first request after so many seconds of sleep takes longer."""
+        if not self.wake:
+            return 0.0
+        known, more = zip(*self.wake, strict=True)
+        return float(np.interp(slept, known, more))
 
     def engine(self, prompts: float, tokens: float) -> float:
         """Seconds of one call."""
@@ -223,13 +233,16 @@ async def _in_service(service: RunningService, costs: UnitCosts) -> UnitCosts:
             await asyncio.gather(*(one() for _ in range(clients)))
             return _used(service).since(before)
 
-        await ask([scheduler_request(kept + place) for place in range(50)], _MISS_CLIENTS)
-        hits = [scheduler_request(kept + place % 50) for place in range(_HITS)]
+        known = [scheduler_request(kept + place) for place in range(50)]
+        await ask(known, _MISS_CLIENTS)
+        hits = [known[place % 50] for place in range(_HITS)]
         # In turn: the machine's pace may change from one second to the next.
-        rounds = [(await ask(hits, 1), await ask(hits, _HIT_CLIENTS)) for _ in range(_ROUNDS)]
+        rounds = [(_after_naps(service, known), await ask(hits, _HIT_CLIENTS)) for _ in range(_ROUNDS)]
         misses = await ask([scheduler_request(new + place) for place in range(_MISSES)], _MISS_CLIENTS)
     hit = float(np.median([together.everywhere for _, together in rounds])) / _HITS
-    wake = float(np.median([alone.everywhere - together.everywhere for alone, together in rounds])) / _HITS
+    more = [[used - together.everywhere / _HITS for _, used in naps] for naps, together in rounds]
+    slept = np.median([[seconds for seconds, _ in naps] for naps, _ in rounds], axis=0)
+    waking = np.maximum(np.median(more, axis=0), 0.0)
     prompts, tokens = _MISSES * float(np.mean(costs.prompts)), _MISSES * float(np.mean(costs.tokens))
     computing = costs.engine_call * misses.calls + costs.engine_prompt * prompts + costs.engine_token * tokens
     alone = _MISSES * float(np.mean(costs.reading)) + computing
@@ -238,9 +251,32 @@ async def _in_service(service: RunningService, costs: UnitCosts) -> UnitCosts:
         costs.working(inside),
         inside=inside,
         hit=hit,
-        wake=max(0.0, wake),
+        wake=tuple(zip(slept.tolist(), waking.tolist(), strict=True)),
         miss=max(hit, misses.on_loop / _MISSES),
     )
+
+
+def _after_naps(service: RunningService, bodies: Sequence[bytes]) -> list[tuple[float, float]]:
+    """(seconds that the service slept before a kept answer, its processor seconds for one), for each length of a nap.
+
+    One client, which pauses between its requests.
+    """
+    address = address_of(service.url)
+    asking = Connection(address)
+    requests = [post(address, body) for body in bodies]
+    found = []
+    for nap in _NAPS:
+        before, began = _used(service), time.perf_counter()
+        for place in range(_NAPPED):
+            if nap:
+                time.sleep(nap)
+            asking.send(requests[place % len(requests)], 0.0)
+            while asking.receive() is None:
+                pass
+        used = _used(service).since(before).everywhere
+        found.append(((time.perf_counter() - began - used) / _NAPPED, used / _NAPPED))
+    asking.socket.close()
+    return found
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ which those are follows from when they were due, never from how long they took.
 """
 
 import json
+import os
 import signal
 import threading
 import time
@@ -50,7 +51,7 @@ console = Console()
 
 def measure() -> None:
     """Everything but bulk scoring; about thirteen minutes."""
-    with running_service({"log_level": "warning"}, core=_SERVICE_CORE) as service:
+    with running_service({"log_level": "warning"}, core=_SERVICE_CORE) as service, _apart():
         costs = measure_costs(service, _SERVICE_CORE)
         console.print(
             f"costs of a new request, ms: { {k: round(1000 * v, 2) for k, v in costs.cold.items()} }"
@@ -63,6 +64,17 @@ def measure() -> None:
                 _at(service, mix, share, _capacity(service, mix, most[mix], 100 + seed), seed)
         _loops(service)
     simulate()
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """This process too stays off the service's core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {_GENERATOR_CORE} & before or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _most(service: RunningService, mix: Mix) -> float:

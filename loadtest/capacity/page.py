@@ -53,7 +53,7 @@ def _costs(content: dict[str, Any], costs: UnitCosts) -> str:
     rows += [
         ["a new request, together", f"{1000 * sum(costs.cold.values()):.2f}"],
         ["a request whose answer is kept", f"{1000 * costs.hit:.2f}"],
-        ["more where the event loop slept", f"{1000 * costs.wake:.2f}"],
+        *([f"more after {1000 * slept:.2g} ms of sleep", f"{1000 * more:.2f}"] for slept, more in costs.wake),
         ["the generator, on its core", f"{1000 * costs.client:.2f}"],
         [
             "until a core that slept is awake",

@@ -91,6 +91,7 @@ class Simulation:
         self._client: deque[_Work] = deque()
         self._at_the_door: list[_Request] = []
         self._awake = math.inf
+        self._idle_since = -math.inf
         self._loop: deque[_Work] = deque()
         self._to_read: deque[_Request] = deque()
         self._reading: list[_Work] = []
@@ -148,7 +149,8 @@ class Simulation:
 
     def _arrive(self, request: _Request) -> None:
         # Half of a new request's work around it comes before its reading, half with its answer.
-        wake = 0.0 if self._loop else self._costs.wake
+        slept = 0.0 if self._serving() else self._now - self._idle_since
+        wake = 0.0 if self._loop else self._costs.waking(slept)
         if request.job in self._known:
             self._loop.append(_Work(self._costs.hit + wake, lambda: self._answer(request)))
         else:
@@ -255,6 +257,8 @@ class Simulation:
             if work in self._reading:
                 self._reading.remove(work)
             work.then()
+        if done and not self._serving():
+            self._idle_since = self._now
         if self._now >= self._awake:
             coming, self._at_the_door, self._awake = self._at_the_door, [], math.inf
             for request in coming:

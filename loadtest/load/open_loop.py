@@ -31,7 +31,24 @@ _CONNECTIONS = 100
 _ANSWER_SECONDS, _CHUNK = 60.0, 1 << 16
 
 
-class _Connection:
+def address_of(url: str) -> tuple[str, int]:
+    """Host and port of a service."""
+    host = urlsplit(url)
+    return host.hostname or "127.0.0.1", host.port or 80
+
+
+def post(address: tuple[str, int], body: bytes) -> bytes:
+    """A request to predict, as it goes over the wire."""
+    lines = (
+        "POST /predict HTTP/1.1",
+        f"Host: {address[0]}:{address[1]}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    )
+    return "\r\n".join((*lines, "", "")).encode() + body
+
+
+class Connection:
     """One request at a time. due: the moment that the one under way was due."""
 
     def __init__(self, address: tuple[str, int]) -> None:
@@ -81,18 +98,17 @@ class _Loop:
     failures: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        host = urlsplit(self.url)
-        self._address = (host.hostname or "127.0.0.1", host.port or 80)
+        self._address = address_of(self.url)
         self._ready = select.epoll()
-        self._all: dict[int, _Connection] = {}
-        self._free: list[_Connection] = []
-        self._requests = {body: self._request(body) for body in {one.body for one in self.planned}}
+        self._all: dict[int, Connection] = {}
+        self._free: list[Connection] = []
+        self._requests = {body: post(self._address, body) for body in {one.body for one in self.planned}}
 
     def run(self, first: Sequence[bytes], offered: float) -> Run:
         """first: what is asked beforehand, one by one. Raises OSError where the service does not answer that."""
         self._free = [self._connect() for _ in range(_CONNECTIONS)]
         for body in first:
-            self._send(self._request(body), time.perf_counter())
+            self._send(post(self._address, body), time.perf_counter())
             while len(self._free) < len(self._all):
                 self._receive(_ANSWER_SECONDS)
         if self.failures:
@@ -123,8 +139,8 @@ class _Loop:
             self._receive(wait)
         self.failures["0"] += len(self._all) - len(self._free)
 
-    def _connect(self) -> _Connection:
-        connection = _Connection(self._address)
+    def _connect(self) -> Connection:
+        connection = Connection(self._address)
         self._ready.register(connection.socket.fileno(), select.EPOLLIN)
         self._all[connection.socket.fileno()] = connection
         return connection
@@ -170,20 +186,11 @@ class _Loop:
             else:
                 self._close(connection)
 
-    def _close(self, connection: _Connection) -> None:
+    def _close(self, connection: Connection) -> None:
         """Another one is opened when it is needed."""
         self._ready.unregister(connection.socket.fileno())
         del self._all[connection.socket.fileno()]
         connection.socket.close()
-
-    def _request(self, body: bytes) -> bytes:
-        lines = (
-            "POST /predict HTTP/1.1",
-            f"Host: {self._address[0]}:{self._address[1]}",
-            "Content-Type: application/json",
-            f"Content-Length: {len(body)}",
-        )
-        return "\r\n".join((*lines, "", "")).encode() + body
 
 
 def main(

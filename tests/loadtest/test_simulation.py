@@ -136,9 +136,11 @@ def test_a_gpu_pays_off_sooner_where_it_is_cheaper() -> None:
 
 
 def test_an_event_loop_that_slept_costs_its_waking() -> None:
-    sleepy = replace(COSTS, wake=0.005)
-    taken = Simulation(sleepy, known=["a"]).run([Asked(0.0, "a"), Asked(0.0, "a"), Asked(1.0, "a")])
-    assert taken == pytest.approx([0.006, 0.007, 0.006])
+    sleepy = replace(COSTS, wake=((0.0, 0.001), (0.1, 0.005)))
+    due = (0.0, 0.0, 1.0, 1.056, 1.0595)
+    taken = Simulation(sleepy, known=["a"]).run([Asked(one, "a") for one in due])
+    # The longer it slept the more it costs; who comes while it works pays nothing.
+    assert taken == pytest.approx([0.006, 0.007, 0.006, 0.004, 0.0015])
 
 
 def test_a_machine_that_stands_still_keeps_everybody_waiting() -> None:
