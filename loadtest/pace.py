@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -45,11 +46,15 @@ class Slow:
 
 @dataclass
 class Pace:
-    """slow: ascending, some time between them; profile: the same in pieces of one pace; seconds: watched in all."""
+    """slow: ascending, some time between them; profile: the same in pieces of one pace; seconds: watched in all.
+
+    asleep: how many seconds too late the probe woke from its pauses, in the median.
+    """
 
     slow: list[Slow] = field(default_factory=list)
     profile: list[Slow] = field(default_factory=list)
     seconds: float = 0.0
+    asleep: float = 0.0
 
     @property
     def share(self) -> float:
@@ -91,6 +96,13 @@ def watched_pace(core: int | None = None) -> Iterator[Pace]:
     if pieces:
         found.slow, found.profile = slow_spans(pieces), slow_profile(pieces)
         found.seconds = pieces[-1][0] - pieces[0][0]
+        found.asleep = overslept(pieces)
+
+
+def overslept(pieces: Sequence[tuple[float, float]]) -> float:
+    """By how much the pauses between pieces of work were longer than they were meant to be, in the median."""
+    pauses = [after - since - seconds for (since, seconds), (after, _) in pairwise(pieces)]
+    return max(0.0, float(np.median(pauses)) - _PAUSE_SECONDS) if pauses else 0.0
 
 
 def slow_spans(pieces: Sequence[tuple[float, float]]) -> list[Slow]:

@@ -1,7 +1,7 @@
 """The decoder: a transformers causal model whose number rows alone are scored.
 
-Built fresh as a small Qwen3, or loaded from a checkpoint directory. Both training and the torch engine run it through
-`hidden_states`, with explicit positions and an additive mask, so that tokens may form a tree.
+Built fresh as a small Qwen3, or loaded from a checkpoint directory. Training runs it through `hidden_states`, with
+explicit positions and an additive mask, so that tokens may form a tree.
 """
 
 from dataclasses import dataclass

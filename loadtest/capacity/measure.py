@@ -42,8 +42,10 @@ _SECONDS = {"cold": 100.0, "hot": 20.0}
 _QUIET_RATE, _QUIET_SECONDS = 150.0, 10.0
 #: Between which factors the costs of a run are looked for, and how exactly.
 _TIMES, _EXACTLY, _TRIALS = (0.2, 5.0), 0.005, 20
+#: How far the service's busy share of a run may be from the share that was meant, and runs until it is so near.
+_AS_BUSY, _TRIES = 0.05, 3
 #: Of a run: the machine's pace is told for each.
-_WINDOWS, _SAMPLE_SECONDS = 10, 0.1
+_WINDOW_SECONDS, _SAMPLE_SECONDS = 2.0, 0.1
 #: The closed loop's own way to hide: the service stands still for so long, in the middle.
 _FROZEN_SECONDS, _LOOP_SECONDS, _LOOP_SHARE = 2.0, 40.0, 0.7
 console = Console()
@@ -58,7 +60,8 @@ def measure() -> None:
         )
         most = {mix: _most(service, mix) for mix in MIXES}
         quiet, _, _ = _loaded(service, "quiet hot", "hot", _QUIET_SECONDS, _QUIET_RATE, 80)
-        save("costs", asdict(_with_client(costs, quiet)))
+        client = quiet["measured"]["client_seconds"]
+        save("costs", asdict(replace(costs, client=client, asleep=quiet["asleep"])))
         for mix in MIXES:
             for seed, share in enumerate(SHARES, 10):
                 _at(service, mix, share, _capacity(service, mix, most[mix], 100 + seed), seed)
@@ -99,13 +102,27 @@ def _capacity(service: RunningService, mix: Mix, most: float, seed: int) -> floa
 
 
 def _at(service: RunningService, mix: Mix, share: float, capacity: float, seed: int) -> None:
-    """A load at a share of what the service could do just before: the machine's pace goes up and down by the minute."""
-    name, rate = f"run {mix} {share}", share * capacity
-    found, run, pace = _loaded(service, name, mix, _SECONDS[mix], rate, seed)
-    found |= {"share": share, "capacity": capacity, "steady": asdict(steady(run, pace, share))}
-    save(name, found)
-    busy = sum(found["busy"]) / found["seconds"]
-    console.print(f"{mix} at {share:.0%} of {capacity:.1f}: {found['measured']}, busy {busy:.0%}")
+    """A load at a share of what the service can do, by what it could just before.
+
+    The machine's pace goes up and down by the minute. Where the service was busy for another share of the run, capacity
+    was another one meanwhile, and there is another run, by what this one used. Only that decides which one counts.
+    """
+    name = f"run {mix} {share}"
+    for tried in range(1, _TRIES + 1):
+        rate = share * capacity
+        found, run, pace = _loaded(service, name, mix, _SECONDS[mix], rate, seed + 20 * tried)
+        found |= {
+            "share": share,
+            "capacity": capacity,
+            "steady": asdict(steady(run, pace, share)),
+            "tried": tried,
+        }
+        save(name, found)
+        busy = sum(found["busy"]) / found["seconds"]
+        console.print(f"{mix} at {share:.0%} of {capacity:.1f}: {found['measured']}, busy {busy:.0%}")
+        if abs(busy - share) <= _AS_BUSY:
+            break
+        capacity *= share / busy
 
 
 def _loaded(
@@ -116,11 +133,12 @@ def _loaded(
         run = run_open_loop(service.url, SCENARIO, mix, seconds, rate=rate, seed=seed, core=_GENERATOR_CORE)
     pace = _save_pace(name, run, watched, seconds)
     moments, busy = zip(*used, strict=True)
-    windows = run.began + np.linspace(0.0, seconds, _WINDOWS + 1)
+    windows = run.began + np.linspace(0.0, seconds, round(seconds / _WINDOW_SECONDS) + 1)
     found = {
         "measured": asdict(run.measured),
         "busy": np.diff(np.interp(windows, moments, busy)).tolist(),
         "stood_still": sum((1 - one.pace) * (one.to - one.since) for one in pace.profile) / seconds,
+        "asleep": watched.asleep,
         "rate": rate,
         "seed": seed,
         "seconds": seconds,
@@ -196,23 +214,11 @@ def simulate() -> None:
         if name.startswith("run "):
             pace = _pace_of(name)
             mix = name.split()[1]
-            then = replace(costs, client=run["measured"]["client_seconds"])
+            then = replace(costs, client=run["measured"]["client_seconds"], asleep=run["asleep"])
             times, found = as_busy(then, mix, run, pace.profile)  # type: ignore[arg-type]
             by_itself = steady(found, pace, run["share"])
             simulated_too = {"simulated": asdict(found.measured), "simulated_steady": asdict(by_itself)}
             save(name, {**run, **simulated_too, "times": list(times)})
-
-
-def _with_client(costs: UnitCosts, quiet: dict[str, Any]) -> UnitCosts:
-    """With what the generator uses for a request, and how long it takes until a core that slept is awake.
-
-    quiet: kept answers at a rate at which hardly anything waits. An answer then takes what generator and service use
-    for it, and the waking.
-    """
-    measured = quiet["measured"]
-    client = measured["client_seconds"]
-    asleep = measured["p50"] / 1000 - sum(quiet["busy"]) / measured["requests"] - client
-    return replace(costs, client=client, asleep=max(0.0, asleep))
 
 
 def as_busy(
@@ -242,7 +248,7 @@ def simulated(
     slow: Sequence[Slow] = (),
     times: Sequence[float] | np.ndarray = (1.0,),
 ) -> tuple[np.ndarray, Run]:
-    """What the simulation says to the very schedule that Locust keeps, on a machine that is slow now and then.
+    """What the simulation says to the very schedule that was kept, on a machine that is slow now and then.
 
     Also, of each window, the seconds for which the service had work.
     """

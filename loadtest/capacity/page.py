@@ -149,18 +149,21 @@ def _runs(content: dict[str, Any]) -> str:
     most = ", ".join(f"{mix} {one['answered']:.1f}" for mix in MIXES if (one := content.get(f"most {mix}")))
     return section(
         "Load tests and the simulation",
-        "The service on one core, Locust on the other. Capacity is how many requests a second would keep the service's "
-        "core busy all the time, by the processor time that ten seconds of an open loop took just before each load. "
+        "The service on one core, on the other a generator (`loadtest.load.open_loop`) that takes a quarter of "
+        "Locust's time for a request. Capacity is how many requests a second would keep the service's "
+        "core busy all the time, by the processor time that ten seconds of an open loop took just before each load; "
+        "where a load then kept it busy for a share more than 5 % off, the machine had changed its pace, and the load "
+        "was run again by what it had used, twice at most. "
         f"{CLIENTS} clients that ask one after another get more ({most}): their requests come in rows that are worked "
         "off together, and they are idle while the service works. "
         "Cold: every job is new. Hot: 200 jobs, all asked before. An open loop at random moments; times from the "
         "moment at which a request was due; *late* is "
-        "by how much Locust sent them late (p99, in ms), which is in these times too. In brackets the simulation of "
+        "by how much it sent them late (p99, in ms), which is in these times too. In brackets the simulation of "
         "the same schedule.",
-        "**What the simulation is told.** The costs above, all of them multiplied by one figure for each tenth of the "
-        "run (*costs*, least to most), with which it has as much to do as the service's core had (*busy*, from its "
-        "processor time): a shared machine does the same work at different paces. Nothing of how long anybody waited "
-        "is in it.",
+        "**What the simulation is told.** The costs above, all of them multiplied by one figure for every two seconds "
+        "of the run (*costs*, least to most), with which it has as much to do as the service's core had (*busy*, from "
+        "its processor time): a shared machine does the same work at different paces. How late the probe of the "
+        "machine's pace woke from its pauses. Nothing of how long a request waited is in it.",
         "**Standstills.** The machine itself may stand still, all its cores at once and with nothing running "
         "(`loadtest/pace.py` says when): *stood still* is the work lost to that, and the simulation is told when it "
         "was. *Steady* are the requests that no standstill met, nor the backlog that it left; which those are follows "
@@ -231,6 +234,10 @@ def _bulk(bulk: dict[str, Any]) -> str:
             f"the bare engine, {bulk['engine_threads']} threads, beside cores that read, prompts a second",
             f"{bulk['engine_prompts_a_second']:.1f}",
         ],
+        [
+            f"least and most of its {bulk['engine_turns']} turns",
+            " to ".join(f"{pace:.1f}" for pace in bulk["engine_range"]),
+        ],
         ["the same beside cores that do nothing", f"{bulk['engine_alone_prompts_a_second']:.1f}"],
         ["seconds, uninterrupted", f"{bulk['seconds']:.0f}"],
         ["seconds, killed twice and resumed", f"{bulk['killed_seconds']:.0f}"],
@@ -242,6 +249,8 @@ def _bulk(bulk: dict[str, Any]) -> str:
         f"`jobcast batch` over synthetic requests as popular as jobs are; {bulk['measured_on']}, "
         f"{bulk['machine']}. The bare engine gets the "
         "same calls, ready in memory, with as many threads: the cores that read are none of the engine's, but where "
-        "two cores are threads of one it computes more slowly while they read. Start and end are in the seconds.",
+        "two cores are threads of one it computes more slowly while they read. It has its turns while the run is held, "
+        "every few seconds: a shared machine keeps no pace from one minute to the next. Held seconds do not count; "
+        "start and end do.",
         table(["figure", "measured"], rows),
     )

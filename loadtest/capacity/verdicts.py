@@ -56,10 +56,11 @@ def verdicts_of(content: dict[str, Any]) -> list[Verdict]:
             )
     if bulk := content.get("bulk"):
         share = bulk["of_the_engine"]
+        told = f"{share:.2f}"
+        if "of_the_engine_error" in bulk:
+            told += f" ± {bulk['of_the_engine_error']:.2f}"
         found.append(
-            Verdict(
-                "bulk scoring / engine", f"{share:.2f}", f"at least {_OF_THE_ENGINE}", share >= _OF_THE_ENGINE
-            )
+            Verdict("bulk scoring / engine", told, f"at least {_OF_THE_ENGINE}", share >= _OF_THE_ENGINE)
         )
         equal = {"killed twice and resumed": "killed_twice_is_equal", "Ray Data": "ray_is_equal"}
         found += [

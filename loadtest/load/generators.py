@@ -51,7 +51,7 @@ def run_locust(
 def run_open_loop(
     url: str, scenario: str, mix: Mix, seconds: float, *, rate: float, seed: int = 1, core: int | None = None
 ) -> Run:
-    """The same load as Locust's open loop, by a generator that takes a tenth of Locust's time. Raises LoadFailed."""
+    """The same load as Locust's open loop, by a generator that takes a quarter of Locust's time. Raises LoadFailed."""
     options = ("--scenario", scenario, "--mix", mix, "--seconds", str(seconds), "--rate", str(rate))
     start = (sys.executable, "-m", "loadtest.load.open_loop", url)
     return _run(lambda measured: [*start, measured, *options, "--seed", str(seed)], seconds, core)

@@ -1,7 +1,7 @@
 """An open loop over plain sockets: `python -m loadtest.load.open_loop URL MEASURED --scenario steady --mix hot ...`.
 
 Locust takes a millisecond of a core for a request. An answer that the service keeps takes no longer, so half of what
-Locust measures there is Locust. This takes a tenth of that, sends at the same moments the same requests, and knows
+Locust measures there is Locust. This takes a quarter of that, sends at the same moments the same requests, and knows
 nothing but times: no closed loop, no page, no other protocol.
 """
 
@@ -137,7 +137,8 @@ class _Loop:
         until = time.perf_counter() + _ANSWER_SECONDS
         while len(self._free) < len(self._all) and (wait := until - time.perf_counter()) > 0:
             self._receive(wait)
-        self.failures["0"] += len(self._all) - len(self._free)
+        if left := len(self._all) - len(self._free):
+            self.failures["0"] += left
 
     def _connect(self) -> Connection:
         connection = Connection(self._address)

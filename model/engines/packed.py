@@ -95,15 +95,15 @@ class PackedDecoder:
         config = weights.config
         if config.model_type not in SUPPORTED:
             raise CheckpointError(f"the decoder's model_type is not one of {', '.join(SUPPORTED)}")
-        self._weights = weights
+        self._head, self._turns, self._vocabulary = weights.head, weights.turn, config.vocab_size
         self._gemma = config.model_type == _GEMMA
         self._heads: int = config.num_attention_heads
         self._key_heads: int = config.num_key_value_heads
         self._width: int = getattr(config, "head_dim", None) or config.hidden_size // self._heads
         self._scaling: float = (config.query_pre_attn_scalar if self._gemma else self._width) ** -0.5
         self._epsilon = float(config.rms_norm_eps)
-        self._layers = [self._layer(number) for number in range(config.num_hidden_layers)]
-        self._norm = self._norm_of("norm")
+        self._layers = [self._layer(weights, number) for number in range(config.num_hidden_layers)]
+        self._norm = self._norm_of(weights, "norm")
         self._embedding = weights.tensors["embed_tokens.weight"]
         self._embedding_scale = (
             torch.tensor(config.hidden_size**0.5, dtype=self.dtype) if self._gemma else None
@@ -123,11 +123,11 @@ class PackedDecoder:
     def number_logits(self, states: torch.Tensor, rows: tuple[int, int]) -> torch.Tensor:
         """As `model.decoder.number_logits`; states: [N, hidden]."""
         padded = pad(states, (0, 0, 0, self._padded(len(states)) - len(states)))
-        return self._weights.head.logits(padded, rows)[: len(states)]
+        return self._head.logits(padded, rows)[: len(states)]
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits of the whole vocabulary."""
-        return self._weights.head.logits(states, (0, self._weights.config.vocab_size))
+        return self._head.logits(states, (0, self._vocabulary))
 
     def prefill(self, tokens: torch.Tensor, tails: Tails, kept: Sequences) -> torch.Tensor:
         """Read the prompts and the first rows behind them: final states of those rows [Q, R, hidden].
@@ -261,53 +261,58 @@ class PackedDecoder:
         added = self._product(inner.mul_(up), layer.down, layer.down_bias)
         return states + (added if layer.after_mlp is None else layer.after_mlp(added))
 
-    def _layer(self, number: int) -> _Layer:
+    def _layer(self, weights: Weights, number: int) -> _Layer:
         layer = f"layers.{number}"
         attention, mlp = f"{layer}.self_attn", f"{layer}.mlp"
         of_heads = None
-        if f"{attention}.q_norm.weight" in self._weights.tensors:
-            ours, theirs = (self._gain(f"{attention}.{name}") for name in ("q_norm", "k_norm"))
+        if f"{attention}.q_norm.weight" in weights.tensors:
+            ours, theirs = (self._gain(weights, f"{attention}.{name}") for name in ("q_norm", "k_norm"))
             repeated = [ours] * self._heads + [theirs] * self._key_heads
             of_heads = _Norm(torch.stack(repeated), self._epsilon)
         before_mlp = "pre_feedforward_layernorm" if self._gemma else "post_attention_layernorm"
         return _Layer(
             *_with_gain(
-                self._gain(f"{layer}.input_layernorm"),
-                *self._joined(attention, ("q_proj", "k_proj", "v_proj")),
+                self._gain(weights, f"{layer}.input_layernorm"),
+                *_joined(weights, attention, ("q_proj", "k_proj", "v_proj")),
             ),
-            *self._joined(attention, ("o_proj",)),
-            *_with_gain(self._gain(f"{layer}.{before_mlp}"), *self._joined(mlp, ("gate_proj", "up_proj"))),
-            *self._joined(mlp, ("down_proj",)),
+            *_joined(weights, attention, ("o_proj",)),
+            *_with_gain(
+                self._gain(weights, f"{layer}.{before_mlp}"), *_joined(weights, mlp, ("gate_proj", "up_proj"))
+            ),
+            *_joined(weights, mlp, ("down_proj",)),
             before_attention=_Norm(None, self._epsilon),
-            after_attention=self._norm_of(f"{layer}.post_attention_layernorm") if self._gemma else None,
+            after_attention=self._norm_of(weights, f"{layer}.post_attention_layernorm")
+            if self._gemma
+            else None,
             before_mlp=_Norm(None, self._epsilon),
-            after_mlp=self._norm_of(f"{layer}.post_feedforward_layernorm") if self._gemma else None,
+            after_mlp=self._norm_of(weights, f"{layer}.post_feedforward_layernorm") if self._gemma else None,
             of_heads=of_heads,
-            rotation=self._weights.config.layer_types[number] if self._gemma else None,
+            rotation=weights.config.layer_types[number] if self._gemma else None,
         )
 
-    def _gain(self, name: str) -> torch.Tensor:
+    def _gain(self, weights: Weights, name: str) -> torch.Tensor:
         """A norm's weight; Gemma stores how far it is from one."""
-        weight = self._weights.tensors[f"{name}.weight"]
+        weight = weights.tensors[f"{name}.weight"]
         return (1.0 + weight.float()).to(weight.dtype) if self._gemma else weight
 
-    def _norm_of(self, name: str) -> _Norm:
-        return _Norm(self._gain(name), self._epsilon)
-
-    def _joined(self, module: str, names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The linear layers' weights, one below the other, and their biases."""
-        tensors = self._weights.tensors
-        weight = torch.cat([tensors[f"{module}.{name}.weight"] for name in names])
-        biased = f"{module}.{names[0]}.bias" in tensors
-        return weight, torch.cat([tensors[f"{module}.{name}.bias"] for name in names]) if biased else None
+    def _norm_of(self, weights: Weights, name: str) -> _Norm:
+        return _Norm(self._gain(weights, name), self._epsilon)
 
     def _turn(self, positions: int) -> None:
         """Cosines and sines of so many positions, [positions, 1, width / 2] each, per kind of rotation."""
         for kind in {layer.rotation for layer in self._layers}:  # None: the decoder knows one kind
-            found = self._weights.turn(positions, kind)
+            found = self._turns(positions, kind)
             cos, sin = (turn[:, None].to(self.device).contiguous() for turn in found)
             self._rotations[kind] = cos, sin
         self._turned = positions
+
+
+def _joined(weights: Weights, module: str, names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The linear layers' weights, one below the other, and their biases."""
+    weight = torch.cat([weights.tensors[f"{module}.{name}.weight"] for name in names])
+    if f"{module}.{names[0]}.bias" not in weights.tensors:
+        return weight, None
+    return weight, torch.cat([weights.tensors[f"{module}.{name}.bias"] for name in names])
 
 
 def _with_gain(

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from loadtest.pace import Pace, Slow, slow_profile, slow_spans, watched_pace
+from loadtest.pace import Pace, Slow, overslept, slow_profile, slow_spans, watched_pace
 
 
 def test_slow_pieces_make_spans_that_hold_what_they_may_have_met() -> None:
@@ -32,6 +32,13 @@ def test_a_profile_says_how_slow_each_moment_was() -> None:
         pytest.approx((0.016, 0.020, 1 / 4)),
         pytest.approx((0.028, 0.032, 1 / 8)),
     ]
+
+
+def test_waking_late_is_told_from_work_and_from_single_accidents() -> None:
+    begins = [place * (0.004 + 0.0003 + 0.0005) for place in range(100)]
+    begins[50:] = [one + 0.5 for one in begins[50:]]  # somebody else had the core
+    assert overslept([(one, 0.0003) for one in begins]) == pytest.approx(0.0005)
+    assert overslept([(0.0, 0.0003)]) == 0.0
 
 
 def test_what_came_before_and_what_was_left_undone_can_be_met_too() -> None:
