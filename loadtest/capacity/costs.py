@@ -251,7 +251,7 @@ async def _in_service(service: RunningService, costs: UnitCosts) -> UnitCosts:
         costs.working(inside),
         inside=inside,
         hit=hit,
-        wake=tuple(zip(slept.tolist(), waking.tolist(), strict=True)),
+        wake=tuple(sorted(zip(slept.tolist(), waking.tolist(), strict=True))),
         miss=max(hit, misses.on_loop / _MISSES),
     )
 

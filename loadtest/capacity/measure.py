@@ -12,7 +12,6 @@ which those are follows from when they were due, never from how long they took.
 
 import json
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -303,13 +302,11 @@ def _loops(service: RunningService) -> None:
 
 @contextmanager
 def _standstill(service: RunningService, after: float) -> Iterator[None]:
-    """SIGSTOP for a while, some seconds from now."""
+    """For a while, some seconds from now."""
 
     def freeze() -> None:
         time.sleep(after)
-        service.process.send_signal(signal.SIGSTOP)
-        time.sleep(_FROZEN_SECONDS)
-        service.process.send_signal(signal.SIGCONT)
+        service.stand_still(_FROZEN_SECONDS)
 
     thread = threading.Thread(target=freeze)
     thread.start()

@@ -57,6 +57,12 @@ class RunningService:
         except OSError:
             return 0, ""
 
+    def stand_still(self, seconds: float) -> None:
+        """Keep it from working for a while."""
+        self.process.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self.process.send_signal(signal.SIGCONT)
+
     def metric(self, name: str) -> float:
         """The sum of a series over all its labels; 0 where it is not there."""
         lines = (line.rpartition(" ") for line in self.get("/metrics")[1].splitlines())

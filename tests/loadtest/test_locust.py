@@ -1,6 +1,5 @@
 """Locust itself, against the running service: what it counts, when it fails, what it refuses to load."""
 
-import signal
 import subprocess
 import sys
 import threading
@@ -52,9 +51,7 @@ def test_an_open_loop_shows_a_standstill_that_a_closed_loop_hides(service: Runni
         def stand_still() -> None:
             while predictions() < before + warm_up + 30:  # Locust starts at its own pace
                 time.sleep(0.05)
-            service.process.send_signal(signal.SIGSTOP)
-            time.sleep(1.5)
-            service.process.send_signal(signal.SIGCONT)
+            service.stand_still(1.5)
 
         thread = threading.Thread(target=stand_still)
         thread.start()

@@ -1,6 +1,5 @@
 """The lean open loop: it keeps the schedule of Locust's, counts what fails, and takes a small part of Locust's time."""
 
-import signal
 import socket
 import subprocess
 import sys
@@ -38,9 +37,7 @@ def test_every_request_of_the_schedule_is_sent_and_counted(service: RunningServi
 def test_a_standstill_is_in_the_times_of_all_that_were_due(service: RunningService) -> None:
     def stand_still() -> None:
         time.sleep(3.0)  # whenever it has begun: the load goes on for longer
-        service.process.send_signal(signal.SIGSTOP)
-        time.sleep(1.5)
-        service.process.send_signal(signal.SIGCONT)
+        service.stand_still(1.5)
 
     thread = threading.Thread(target=stand_still)
     thread.start()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model.decoding import quantile_walk, run_walk
@@ -71,6 +71,7 @@ CODES = [
 
 @settings(max_examples=60)
 @given(st.sampled_from(CODES), st.integers(0, 10_000), st.integers(1, 12))
+@example(CODES[2], 384, 4)
 def test_walks_keep_apart_whatever_order_they_are_advanced_in(code: NumberCode, seed: int, size: int) -> None:
     """Requests at different positions in one batch, in changing order, some computed too early or twice."""
     alphabet = alphabet_of(code)
@@ -92,7 +93,8 @@ def test_walks_keep_apart_whatever_order_they_are_advanced_in(code: NumberCode, 
         expected = model.value(i, ask.tau)
         assert ENDED.pop(ask.name) == pytest.approx(expected, rel=1e-12)
         seen = np.array([model.row(i, written[i][:p]) for p in range(code.length)])
-        assert walks.followed(ask.tau, written[i], seen) == pytest.approx(expected, rel=1e-12)
+        # The same sums in another order: behind an improbable symbol tau is the difference of two near numbers.
+        assert walks.followed(ask.tau, written[i], seen) == pytest.approx(expected, rel=1e-9)
 
 
 def test_prompts_that_share_a_name_are_walks_of_their_own() -> None:
