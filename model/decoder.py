@@ -99,6 +99,4 @@ def layers_of(model: PreTrainedModel) -> torch.nn.ModuleList:
 
 def number_logits(model: PreTrainedModel, states: torch.Tensor, rows: tuple[int, int]) -> torch.Tensor:
     """Logits of the number tokens only: [..., hidden] -> [..., rows], as the model's own head gives them."""
-    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    cap = getattr(model.config, "final_logit_softcapping", None)
-    return Head(head.weight, getattr(head, "bias", None), cap).logits(states, rows)
+    return Head.of(model).logits(states, rows)

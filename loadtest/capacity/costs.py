@@ -261,9 +261,8 @@ def _after_naps(service: RunningService, bodies: Sequence[bytes]) -> list[tuple[
 
     One client, which pauses between its requests.
     """
-    address = address_of(service.url)
-    asking = Connection(address)
-    requests = [post(address, body) for body in bodies]
+    asking = Connection(address_of(service.url))
+    requests = [post(body) for body in bodies]
     found = []
     for nap in _NAPS:
         before, began = _used(service), time.perf_counter()

@@ -16,7 +16,7 @@ from rich.table import Table
 from loadtest.load.generators import run_locust
 from loadtest.load.knee import find_knee
 from loadtest.load.objectives import Measured, Objectives
-from loadtest.load.scenarios import MIXES, SCENARIOS, Mix
+from loadtest.load.scenarios import MIXES, SCENARIOS, Mix, mix_named
 from loadtest.reliability.running import running_service
 
 cli = typer.Typer(
@@ -87,9 +87,8 @@ def _service() -> Iterator[tuple[str, int | None]]:
 
 
 def _mix(name: str) -> Mix:
-    for known in MIXES:
-        if known == name:
-            return known
+    if (known := mix_named(name)) is not None:
+        return known
     raise typer.BadParameter(f"unknown mix; known: {', '.join(MIXES)}")
 
 

@@ -24,7 +24,8 @@ from httptools import HttpParserError, HttpResponseParser
 
 from loadtest.load.bounds import fault
 from loadtest.load.objectives import Measured, Run
-from loadtest.load.scenarios import MIXES, SCENARIOS, Due, Mix, schedule, warm_up
+from loadtest.load.scenarios import MIXES, SCENARIOS, Due, mix_named, schedule, warm_up
+from loadtest.reliability.raw import head
 
 #: Opened beforehand, as many as a backlog may need: clients of a service keep theirs, and opening them is no load.
 _CONNECTIONS = 100
@@ -37,15 +38,9 @@ def address_of(url: str) -> tuple[str, int]:
     return host.hostname or "127.0.0.1", host.port or 80
 
 
-def post(address: tuple[str, int], body: bytes) -> bytes:
+def post(body: bytes) -> bytes:
     """A request to predict, as it goes over the wire."""
-    lines = (
-        "POST /predict HTTP/1.1",
-        f"Host: {address[0]}:{address[1]}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-    )
-    return "\r\n".join((*lines, "", "")).encode() + body
+    return head("/predict", "application/json", f"Content-Length: {len(body)}") + b"\r\n" + body
 
 
 class Connection:
@@ -102,13 +97,13 @@ class _Loop:
         self._ready = select.epoll()
         self._all: dict[int, Connection] = {}
         self._free: list[Connection] = []
-        self._requests = {body: post(self._address, body) for body in {one.body for one in self.planned}}
+        self._requests = {body: post(body) for body in {one.body for one in self.planned}}
 
     def run(self, first: Sequence[bytes], offered: float) -> Run:
         """first: what is asked beforehand, one by one. Raises OSError where the service does not answer that."""
         self._free = [self._connect() for _ in range(_CONNECTIONS)]
         for body in first:
-            self._send(post(self._address, body), time.perf_counter())
+            self._send(post(body), time.perf_counter())
             while len(self._free) < len(self._all):
                 self._receive(_ANSWER_SECONDS)
         if self.failures:
@@ -205,7 +200,7 @@ def main(
 ) -> None:
     """Send a schedule, whatever becomes of it; a time counts from the moment at which a request was due."""
     wrong = fault(url, rate=rate, seconds=seconds, clients=1)
-    chosen: Mix | None = next((known for known in MIXES if known == mix), None)
+    chosen = mix_named(mix)
     if chosen is None or scenario not in SCENARIOS:
         wrong = f"--mix is one of {', '.join(MIXES)}, --scenario of {', '.join(SCENARIOS)}"
     if wrong or chosen is None:

@@ -105,6 +105,11 @@ def endless(scenario: str, mix: Mix, seed: int) -> Iterator[Due]:
         first += 1000
 
 
+def mix_named(name: str) -> Mix | None:
+    """None where there is no such mix."""
+    return next((known for known in MIXES if known == name), None)
+
+
 def warm_up(scenario: str, mix: Mix) -> list[bytes]:
     """What has to be asked before: everything of the hot mix, some of the others so that nothing is lazy any more."""
     numbers = range(HOT_JOBS) if mix == "hot" else range(8 * _NUMBERS, 8 * _NUMBERS + 20)

@@ -71,11 +71,7 @@ class Weights:
     def of(cls, model: "PreTrainedModel") -> "Weights":
         """Of a model in memory, shared with it."""
         tensors = {name: one.detach() for name, one in model.base_model.named_parameters()}
-        output: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        cap = getattr(model.config, "final_logit_softcapping", None)
-        return cls(
-            model.config, tensors, Head(output.weight, getattr(output, "bias", None), cap), _turn_of(model)
-        )
+        return cls(model.config, tensors, Head.of(model), _turn_of(model))
 
     def to(self, device: torch.device) -> "Weights":
         """On another device."""
