@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -27,12 +27,15 @@ _ROOT = Path(__file__).resolve().parents[1]
 _WORK, _PAUSE_SECONDS = range(500), 0.004
 #: What a service does most beside Python is the kernel's.
 _MESSAGES, _MESSAGE = 4, b"x" * 500
-#: Slow is what takes more than so many times the median.
+#: Slow is what takes more than so many times the median; of so many pieces in a row, half of them is enough.
 _SLOW = 2.0
+_SLOW_TOGETHER, _TOGETHER = 1.3, 5
 #: Two paces are about one within this factor.
-_ALIKE = 1.25
+_ALIKE = 1.1
 #: What was due so long before a slow moment, or after it, may have been met by it.
 _BEFORE_SECONDS, _AFTER_SECONDS = 0.010, 0.060
+#: Where a profile says how slow, its edges are known to some pauses of the probe.
+_EDGE_SECONDS = 0.020
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,9 @@ class Slow:
 
 @dataclass
 class Pace:
-    """slow: ascending, some time between them; profile: the same in pieces of one pace; seconds: watched in all.
+    """slow: ascending, some time between them; seconds: watched in all.
 
+    profile: spans of one pace each, ascending, wherever the machine was slower than usual, by less than in `slow` too.
     asleep: how many seconds too late the probe woke from its pauses, in the median.
     """
 
@@ -61,19 +65,33 @@ class Pace:
         """Of the time: how much of it was slow."""
         return sum(one.to - one.since for one in self.slow) / self.seconds if self.seconds else 0.0
 
-    def was_slow(
-        self,
-        moment: float,
-        *,
-        before: float = _BEFORE_SECONDS,
-        backlog: Callable[[Slow], float] | None = None,
-    ) -> bool:
-        """Whether what was due at this `perf_counter()` may have been met by that.
+    @property
+    def lost(self) -> float:
+        """Seconds of work that the machine's usual pace would have done, and it did not."""
+        return sum((1 - one.pace) * (one.to - one.since) for one in self.profile)
 
-        before: a slow span meets what was due so many seconds earlier; backlog: and so long after, from the span.
+    def was_slow(self, moment: float) -> bool:
+        """Whether what was due at this `perf_counter()` may have been met by that."""
+        return any(one.since - _BEFORE_SECONDS <= moment < one.to + _AFTER_SECONDS for one in self.slow)
+
+    def undisturbed(self, moments: Sequence[float], usual: float, busy: float) -> np.ndarray:
+        """Of each: whether what was due then met no slow time, nor the work that it left to do.
+
+        usual: a slow time meets what was due so many seconds before it. busy: the share of its time for which a core
+        has work; the rest of it makes up for what a slow time left.
         """
-        after = backlog or (lambda _: 0.0)
-        return any(one.since - before <= moment < one.to + _AFTER_SECONDS + after(one) for one in self.slow)
+        since, to, left = list[float](), list[float](), 0.0
+        for place, one in enumerate(self.profile):
+            spare = (1 - busy) * (one.since - self.profile[place - 1].to) if place else 0.0
+            left = max(0.0, left - spare) + (1 - one.pace) * (one.to - one.since)
+            since.append(one.since - _BEFORE_SECONDS - usual)
+            to.append(one.to + _EDGE_SECONDS + left / max(1 - busy, 1e-9))
+        met = np.zeros(len(moments), bool)
+        if self.profile:
+            begun = np.searchsorted(since, moments, side="right")
+            ends = np.concatenate([[-math.inf], np.maximum.accumulate(to)])
+            met = np.asarray(moments) < ends[begun]
+        return ~met
 
 
 @contextmanager
@@ -119,19 +137,34 @@ def slow_spans(pieces: Sequence[tuple[float, float]]) -> list[Slow]:
 
 
 def slow_profile(pieces: Sequence[tuple[float, float]]) -> list[Slow]:
-    """How slow the machine was while it was: each slow piece lasts until the next; those of about one pace are one."""
+    """How slow the machine was while it was: each slow piece lasts until the next; those of about one pace are one.
+
+    Single pieces differ by a half from each other with nothing wrong: less than twice the usual counts where it is the
+    running median of some pieces.
+    """
     usual, found = _usual(pieces), list[Slow]()
-    for place, (since, seconds) in enumerate(pieces):
-        if seconds <= _SLOW * usual:
+    together = _running_median([seconds for _, seconds in pieces])
+    for (since, seconds), around, (to, _) in zip(pieces, together, pieces[1:], strict=False):
+        times = max(around, seconds if seconds > _SLOW * usual else 0.0) / usual
+        if times <= _SLOW_TOGETHER:
             continue
-        pace = usual / seconds
-        to = pieces[place + 1][0] if place + 1 < len(pieces) else since + seconds
+        pace = 1 / times
         before = found[-1] if found else Slow(-math.inf, -math.inf)
         if before.to == since and before.pace / _ALIKE < pace < before.pace * _ALIKE:
             found[-1] = Slow(before.since, to, before.pace)
         else:
             found.append(Slow(since, to, pace))
     return found
+
+
+def _running_median(values: Sequence[float]) -> list[float]:
+    """Of each with its neighbours on both sides; at the ends the last value is repeated."""
+    half = _TOGETHER // 2
+    padded = np.pad(np.asarray(values, float), half, mode="edge")
+    medians: list[float] = np.median(
+        np.lib.stride_tricks.sliding_window_view(padded, _TOGETHER), axis=1
+    ).tolist()
+    return medians
 
 
 def _usual(pieces: Sequence[tuple[float, float]]) -> float:

@@ -5,12 +5,13 @@ costs ─► capacity ─► open loops at 50, 70, 90 % of it ─► the same sc
 The simulation's costs are multiplied, all alike, until it has as much to do in a run as the service's processor time
 was: a shared machine does the same work in 25 ms in one minute and in 35 ms in another. Waiting is its own finding.
 
-A machine may stand still by itself (`loadtest.pace`). The simulation is told when it did, and has to come out at what
-all requests together met. What the service does is seen in the requests that no standstill met, nor what it left to do:
+A machine may be slow by itself (`loadtest.pace`). The simulation is told when it was, and has to come out at what all
+requests together met. What the service does is seen in the requests that no slow time met, nor what it left to do:
 which those are follows from when they were due, never from how long they took.
 """
 
 import json
+import math
 import os
 import threading
 import time
@@ -42,9 +43,10 @@ _QUIET_RATE, _QUIET_SECONDS = 150.0, 10.0
 #: Between which factors the costs of a run are looked for, and how exactly.
 _TIMES, _EXACTLY, _TRIALS = (0.2, 5.0), 0.005, 20
 #: How far the service's busy share of a run may be from the share that was meant, and runs until it is so near.
-_AS_BUSY, _TRIES = 0.05, 3
-#: Of a run: the machine's pace is told for each.
-_WINDOW_SECONDS, _SAMPLE_SECONDS = 2.0, 0.1
+_AS_BUSY, _TRIES = 0.05, 5
+#: Of a run: costs are told for each, long enough for some dozens of requests.
+_WINDOW_SECONDS = {"cold": 2.0, "hot": 0.5}
+_SAMPLE_SECONDS = 0.1
 #: The closed loop's own way to hide: the service stands still for so long, in the middle.
 _FROZEN_SECONDS, _LOOP_SECONDS, _LOOP_SHARE = 2.0, 40.0, 0.7
 console = Console()
@@ -58,7 +60,7 @@ def measure() -> None:
             f"costs of a new request, ms: { {k: round(1000 * v, 2) for k, v in costs.cold.items()} }"
         )
         most = {mix: _most(service, mix) for mix in MIXES}
-        quiet, _, _ = _loaded(service, "quiet hot", "hot", _QUIET_SECONDS, _QUIET_RATE, 80)
+        quiet, _, _ = _loaded(service, "hot", _QUIET_SECONDS, _QUIET_RATE, 80)
         client = quiet["measured"]["client_seconds"]
         save("costs", asdict(replace(costs, client=client, asleep=quiet["asleep"])))
         for mix in MIXES:
@@ -96,7 +98,7 @@ def _capacity(service: RunningService, mix: Mix, most: float, seed: int) -> floa
     most: what a closed loop got. It cannot be had in an open loop: there requests do not come in rows that are worked
     off together, and the generator works beside the service instead of in turns with it.
     """
-    found, _, _ = _loaded(service, f"before {mix}", mix, _CAPACITY_SECONDS, _OPEN_SHARE * most, seed)
+    found, _, _ = _loaded(service, mix, _CAPACITY_SECONDS, _OPEN_SHARE * most, seed)
     return float(found["measured"]["requests"] / sum(found["busy"]))
 
 
@@ -104,45 +106,48 @@ def _at(service: RunningService, mix: Mix, share: float, capacity: float, seed: 
     """A load at a share of what the service can do, by what it could just before.
 
     The machine's pace goes up and down by the minute. Where the service was busy for another share of the run, capacity
-    was another one meanwhile, and there is another run, by what this one used. Only that decides which one counts.
+    was another one meanwhile, and there is another run, by what this one used. The one that was busy for nearest to the
+    share that was meant counts; nothing else decides.
     """
     name = f"run {mix} {share}"
+    nearest = math.inf
     for tried in range(1, _TRIES + 1):
         rate = share * capacity
-        found, run, pace = _loaded(service, name, mix, _SECONDS[mix], rate, seed + 20 * tried)
-        found |= {
-            "share": share,
-            "capacity": capacity,
-            "steady": asdict(steady(run, pace, share)),
-            "tried": tried,
-        }
-        save(name, found)
+        found, run, pace = _loaded(service, mix, _SECONDS[mix], rate, seed + 20 * tried)
         busy = sum(found["busy"]) / found["seconds"]
         console.print(f"{mix} at {share:.0%} of {capacity:.1f}: {found['measured']}, busy {busy:.0%}")
-        if abs(busy - share) <= _AS_BUSY:
+        if abs(busy - share) < nearest:
+            nearest = abs(busy - share)
+            kept = undisturbed(run, pace, run.measured.p50, busy)
+            by_itself = asdict(of_kept(run, kept))
+            save(name, {**found, "share": share, "capacity": capacity, "steady": by_itself, "tried": tried})
+            due = [moment - run.began for moment in run.due]
+            each = {"due": due, "milliseconds": list(run.milliseconds), "steady": kept.tolist()}
+            save(name, {**asdict(pace), **each}, PACES)
+        if nearest <= _AS_BUSY:
             break
         capacity *= share / busy
 
 
 def _loaded(
-    service: RunningService, name: str, mix: Mix, seconds: float, rate: float, seed: int
+    service: RunningService, mix: Mix, seconds: float, rate: float, seed: int
 ) -> tuple[dict[str, Any], Run, Pace]:
     """An open loop: what became of it, what the service used for it, and how steady the machine was meanwhile."""
     with watched_pace(_GENERATOR_CORE) as watched, _watched_use(service) as used:
         run = run_open_loop(service.url, SCENARIO, mix, seconds, rate=rate, seed=seed, core=_GENERATOR_CORE)
-    pace = _save_pace(name, run, watched, seconds)
+    pace = _since_then(watched, run.began, seconds)
     moments, busy = zip(*used, strict=True)
-    windows = run.began + np.linspace(0.0, seconds, round(seconds / _WINDOW_SECONDS) + 1)
+    windows = run.began + np.linspace(0.0, seconds, round(seconds / _WINDOW_SECONDS[mix]) + 1)
     found = {
         "measured": asdict(run.measured),
         "busy": np.diff(np.interp(windows, moments, busy)).tolist(),
-        "stood_still": sum((1 - one.pace) * (one.to - one.since) for one in pace.profile) / seconds,
-        "asleep": watched.asleep,
+        "lost": pace.lost / seconds,
+        "asleep": pace.asleep,
         "rate": rate,
         "seed": seed,
         "seconds": seconds,
     }
-    return found, run, watched
+    return found, run, pace
 
 
 @contextmanager
@@ -164,19 +169,16 @@ def _watched_use(service: RunningService) -> Iterator[list[tuple[float, float]]]
         thread.join()
 
 
-def _save_pace(name: str, run: Run, pace: Pace, seconds: float) -> Pace:
-    """How the pace went, from the first request on."""
+def _since_then(pace: Pace, began: float, seconds: float) -> Pace:
+    """How it went from a moment on, which is 0 then."""
 
-    def since_then(spans: Sequence[Slow]) -> list[Slow]:
-        return [
-            Slow(one.since - run.began, one.to - run.began, one.pace)
-            for one in spans
-            if run.began <= one.since and one.to <= run.began + seconds
-        ]
+    def cut(spans: Sequence[Slow]) -> list[Slow]:
+        inside = (
+            replace(one, since=max(0.0, one.since - began), to=min(seconds, one.to - began)) for one in spans
+        )
+        return [one for one in inside if one.since < one.to]
 
-    found = replace(pace, slow=since_then(pace.slow), profile=since_then(pace.profile))
-    save(name, asdict(found), PACES)
-    return found
+    return replace(pace, slow=cut(pace.slow), profile=cut(pace.profile))
 
 
 def _pace_of(name: str) -> Pace:
@@ -185,23 +187,19 @@ def _pace_of(name: str) -> Pace:
     return Pace(slow, profile)
 
 
-def steady(run: Run, pace: Pace, share: float) -> Measured:
-    """Of the requests that no standstill met. share: of capacity; what is left is worked off by the rest of it.
+def undisturbed(run: Run, pace: Pace, usual: float, busy: float) -> np.ndarray:
+    """[requests], whether no slow time met it.
 
-    A standstill meets what was due up to the usual time of a request before it. Failures count, whenever they were.
+    pace: its moments count from the run's beginning; usual: milliseconds of a request; busy: the service's share.
     """
+    return pace.undisturbed([due - run.began for due in run.due], usual / 1000, busy)
 
-    def backlog(slow: Slow) -> float:
-        return (1 - slow.pace) * (slow.to - slow.since) * share / (1 - share)
 
-    usual = run.measured.p50 / 1000
-    kept = [
-        milliseconds
-        for due, milliseconds in zip(run.due, run.milliseconds, strict=True)
-        if not pace.was_slow(due, before=usual, backlog=backlog)
-    ]
+def of_kept(run: Run, kept: np.ndarray) -> Measured:
+    """Of some of the requests. Failures count, whenever they were."""
     measured = run.measured
-    found = Measured.of(kept, measured.failures, measured.offered, 1.0)
+    milliseconds: list[float] = np.asarray(run.milliseconds)[kept].tolist()
+    found = Measured.of(milliseconds, measured.failures, measured.offered, 1.0)
     return replace(found, answered=measured.answered)
 
 
@@ -215,7 +213,8 @@ def simulate() -> None:
             mix = name.split()[1]
             then = replace(costs, client=run["measured"]["client_seconds"], asleep=run["asleep"])
             times, found = as_busy(then, mix, run, pace.profile)  # type: ignore[arg-type]
-            by_itself = steady(found, pace, run["share"])
+            kept = undisturbed(found, pace, run["measured"]["p50"], sum(run["busy"]) / run["seconds"])
+            by_itself = of_kept(found, kept)
             simulated_too = {"simulated": asdict(found.measured), "simulated_steady": asdict(by_itself)}
             save(name, {**run, **simulated_too, "times": list(times)})
 

@@ -7,8 +7,8 @@ from typing import Any
 from loadtest.capacity.costs import UnitCosts
 from loadtest.capacity.measure import CLIENTS, MIXES, SHARES, costs_of
 from loadtest.capacity.plan import Assumptions, break_even, gpu_seconds, needs
-from loadtest.capacity.plots import plot_costs, plot_runs
-from loadtest.capacity.results import RESULTS, load
+from loadtest.capacity.plots import SHOWN_SECONDS, plot_costs, plot_pace, plot_runs
+from loadtest.capacity.results import PACES, RESULTS, load
 from loadtest.capacity.verdicts import verdicts_of
 from loadtest.load.popularity import EXPONENT, FITTED
 from model.evaluation.markdown import section, table
@@ -18,8 +18,15 @@ _FIGURES = (("answered", "answered /s"), ("p50", "p50 ms"), ("p95", "p95 ms"), (
 _TIMES = ("p50", "p95", "p99")
 
 
-def write_page(assumed: Assumptions, results: Path = RESULTS) -> bool:
-    """Write the page beside its figures; whether every bound holds that was measured."""
+#: The run whose requests are drawn one by one.
+_SHOWN = "run hot 0.7"
+
+
+def write_page(assumed: Assumptions, results: Path = RESULTS, paces: Path = PACES) -> bool:
+    """Write the page beside its figures; whether every bound holds that was measured.
+
+    paces: of the machine during the runs; where they are gone, the plot of them stays as it is.
+    """
     content = load(results)
     costs = costs_of(content["costs"]) if "costs" in content else None
     notes = results.with_name("capacity-notes.md")
@@ -28,6 +35,8 @@ def write_page(assumed: Assumptions, results: Path = RESULTS) -> bool:
     if costs:
         plot_costs(costs.cold, images / "capacity-costs.png")
         plot_runs(content, images / "capacity-runs.png")
+    if shown := load(paces).get(_SHOWN):
+        plot_pace(shown, images / "capacity-pace.png")
     parts = [
         "# Capacity",
         "What a replica can do, what a load needs, and how that was found. Written by `make capacity`; the "
@@ -141,7 +150,7 @@ def _runs(content: dict[str, Any]) -> str:
             cells += [f"{measured['errors']:.2%}", f"{measured['late_p99']:.1f}"]
             cells += [_range(run["times"]) if "times" in run else ""]
             kept = steady["requests"] / measured["requests"]
-            cells += [f"{run['stood_still']:.1%}", f"{kept:.0%}"]
+            cells += [f"{run['lost']:.1%}", f"{kept:.0%}"]
             cells += _beside(steady, run.get("simulated_steady"), _TIMES)
             rows.append(cells)
     if not rows:
@@ -153,7 +162,8 @@ def _runs(content: dict[str, Any]) -> str:
         "Locust's time for a request. Capacity is how many requests a second would keep the service's "
         "core busy all the time, by the processor time that ten seconds of an open loop took just before each load; "
         "where a load then kept it busy for a share more than 5 % off, the machine had changed its pace, and the load "
-        "was run again by what it had used, twice at most. "
+        "was run again by what it had used, four times at most; the run that was busy for nearest to the share meant "
+        "is the one here. "
         f"{CLIENTS} clients that ask one after another get more ({most}): their requests come in rows that are worked "
         "off together, and they are idle while the service works. "
         "Cold: every job is new. Hot: 200 jobs, all asked before. An open loop at random moments; times from the "
@@ -161,13 +171,16 @@ def _runs(content: dict[str, Any]) -> str:
         "by how much it sent them late (p99, in ms), which is in these times too. In brackets the simulation of "
         "the same schedule.",
         "**What the simulation is told.** The costs above, all of them multiplied by one figure for every two seconds "
-        "of the run (*costs*, least to most), with which it has as much to do as the service's core had (*busy*, from "
-        "its processor time): a shared machine does the same work at different paces. How late the probe of the "
-        "machine's pace woke from its pauses. Nothing of how long a request waited is in it.",
-        "**Standstills.** The machine itself may stand still, all its cores at once and with nothing running "
-        "(`loadtest/pace.py` says when): *stood still* is the work lost to that, and the simulation is told when it "
-        "was. *Steady* are the requests that no standstill met, nor the backlog that it left; which those are follows "
-        "from when they were due alone.",
+        "of a cold run and every half of a hot one (*costs*, least to most), with which it has as much to do as the "
+        "service's core had (*busy*, from "
+        "its processor time): a shared machine does the same work at different paces. When the machine was slow, and "
+        "how late the probe of its pace woke from its pauses. Nothing of how long a request waited is in it.",
+        "**Slow times.** The machine itself may be slow, all its cores at once and with nothing running: the same "
+        "instructions then take three to ten times as long, mostly for a tenth of a second. A probe on the "
+        "generator's core says when, and how slow (`loadtest/pace.py`). *Lost* is the work that the usual pace would "
+        "have done meanwhile. *Steady* are the requests that no slow time met, nor the work that it left to do, for "
+        "which the service has the share of its time that it is not busy; which those are follows from when they were "
+        "due, not from how long they took.",
         table(
             [
                 "load",
@@ -178,13 +191,15 @@ def _runs(content: dict[str, Any]) -> str:
                 "errors",
                 "late",
                 "costs",
-                "stood still",
+                "lost",
                 "steady",
                 *(f"steady {name} ms" for name in _TIMES),
             ],
             rows,
         ),
         "![Measured and simulated](img/capacity-runs.png)",
+        f"{SHOWN_SECONDS:.0f} seconds of kept answers at 70 %, below the machine's pace:",
+        "![Requests while the machine is slow](img/capacity-pace.png)",
         f"The mix *zipf* of the scenarios draws jobs by a Zipf law with exponent {EXPONENT}, fitted to how "
         f"often recurring jobs ran in "
         f"the corpus: {', '.join(f'{name} {exponent}' for name, exponent in FITTED.items())} (`python -m "

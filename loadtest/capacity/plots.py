@@ -1,9 +1,10 @@
-"""Two plots of docs/capacity.md. Equal figures give equal bytes."""
+"""The plots of docs/capacity.md. Equal figures give equal bytes."""
 
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 
@@ -11,6 +12,8 @@ import matplotlib.pyplot as plt
 
 from loadtest.capacity.measure import MIXES, SHARES
 
+#: Of a run that is drawn request by request, in its middle.
+SHOWN_SECONDS = 5.0
 _QUANTILES = {"p50": "tab:blue", "p95": "tab:orange", "p99": "tab:red"}
 
 
@@ -40,6 +43,36 @@ def plot_costs(parts: dict[str, float], path: Path) -> None:
         left += 1000 * seconds
     axis.set_xlabel("ms of one core")
     figure.legend(loc="outside upper center", ncols=len(parts))
+    _save(figure, path)
+
+
+def plot_pace(run: dict[str, Any], path: Path) -> None:
+    """The machine's pace, and below it what each request took, by when it was due.
+
+    run: spans of one pace (`profile`); `due`, `milliseconds` and `steady` of every request.
+    """
+    figure, (above, below) = plt.subplots(
+        2, 1, figsize=(10, 4.5), sharex=True, height_ratios=(1, 3), layout="constrained"
+    )
+    moments, paces = [0.0], [1.0]
+    for one in run["profile"]:
+        moments += [one["since"], one["to"]]
+        paces += [one["pace"], 1.0]
+    above.step([*moments, max(run["due"])], [*paces, 1.0], where="post", color="black", linewidth=0.8)
+    above.set(ylabel="pace", ylim=(0, 1.1))
+    for steady, colour, label in ((True, "tab:blue", "steady"), (False, "tab:orange", "met by a slow time")):
+        of_these = [
+            (due, milliseconds)
+            for due, milliseconds, kept in zip(run["due"], run["milliseconds"], run["steady"], strict=True)
+            if kept == steady
+        ]
+        dots = np.array(of_these).reshape(-1, 2)
+        below.plot(dots[:, 0], dots[:, 1], ".", markersize=3, color=colour, label=label)
+    middle = max(run["due"]) / 2
+    below.set(
+        xlim=(middle - SHOWN_SECONDS / 2, middle + SHOWN_SECONDS / 2), yscale="log", xlabel="s", ylabel="ms"
+    )
+    below.legend(loc="upper right")
     _save(figure, path)
 
 

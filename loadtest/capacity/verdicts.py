@@ -31,9 +31,7 @@ def verdicts_of(content: dict[str, Any]) -> list[Verdict]:
     for mix in MIXES:
         if run := content.get(f"run {mix} 0.7"):
             tail, every = (run[part]["p99"] / run[part]["p50"] for part in ("steady", "measured"))
-            told = (
-                f"{tail:.2f}" if not run["stood_still"] else f"{tail:.2f} ({every:.2f} with its standstills)"
-            )
+            told = f"{tail:.2f}" + (f" ({every:.2f} with its slow times)" if run["lost"] else "")
             what = f"p99 / p50 at 70 %, {mix}, the machine steady"
             found.append(Verdict(what, told, f"at most {_TAIL:.0f}", tail <= _TAIL))
             errors = run["measured"]["errors"]

@@ -26,7 +26,7 @@ def run(*, simulated: float = 1.0, tail: float = 3.0, errors: float = 0.0) -> di
     return {
         "measured": asdict(measured),
         "steady": asdict(measured),
-        "stood_still": 0.0,
+        "lost": 0.0,
         "simulated": answer,
         "simulated_steady": answer,
         "times": [0.9, 1.1],
@@ -71,7 +71,7 @@ def test_bulk_scoring_must_keep_the_pace_and_the_bytes() -> None:
 def test_the_page_is_made_of_what_is_there(tmp_path: Path) -> None:
     results = tmp_path / "capacity.json"
     (tmp_path / "capacity-notes.md").write_text("## What this says\n\nA note.\n")
-    assert write_page(Assumptions(), results)
+    assert write_page(Assumptions(), results, tmp_path / "none.json")
     assert "Nothing was measured here" in (tmp_path / "capacity.md").read_text()
     save("costs", asdict(COSTS), results)
     save("most cold", {"answered": 28.0, "client_seconds": 0.002}, results)
@@ -87,7 +87,10 @@ def test_the_page_is_made_of_what_is_there(tmp_path: Path) -> None:
         },
         results,
     )
-    assert not write_page(Assumptions(core_hour=0.5), results)
+    shown = {"due": [0.5, 1.0], "milliseconds": [2.0, 30.0], "steady": [True, False]}
+    paces = tmp_path / "paces.json"
+    save("run hot 0.7", {"profile": [{"since": 0.9, "to": 1.1, "pace": 0.2}], **shown}, paces)
+    assert not write_page(Assumptions(core_hour=0.5), results, paces)
     page = (tmp_path / "capacity.md").read_text()
     for part in (
         "**missed**",
@@ -98,5 +101,6 @@ def test_the_page_is_made_of_what_is_there(tmp_path: Path) -> None:
         "0.5000 $",
     ):
         assert part in page
-    assert (tmp_path / "img" / "capacity-runs.png").stat().st_size > 1000
+    for plot in ("runs", "costs", "pace"):
+        assert (tmp_path / "img" / f"capacity-{plot}.png").stat().st_size > 1000
     assert json.loads(results.read_text())["run cold 0.7"]["measured_on"]

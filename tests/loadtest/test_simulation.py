@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from loadtest.capacity.costs import UnitCosts
-from loadtest.capacity.measure import as_busy, simulated, steady
+from loadtest.capacity.measure import as_busy, of_kept, simulated, undisturbed
 from loadtest.capacity.plan import Assumptions, break_even, needs, seconds_of_core
 from loadtest.capacity.simulation import Asked, Limits, Simulation
 from loadtest.load.objectives import Measured, Run
@@ -151,16 +151,17 @@ def test_a_machine_that_stands_still_keeps_everybody_waiting() -> None:
     assert taken == pytest.approx([0.4 + alone, 2 * COSTS.hit, COSTS.hit])
 
 
-def test_what_a_standstill_met_is_told_by_when_it_was_due() -> None:
-    """One of a tenth of a second at half of capacity leaves work for as long again, less what was done meanwhile."""
+def test_what_a_slow_time_met_is_told_by_when_it_was_due() -> None:
+    """One of a tenth of a second at half of capacity leaves work for another 0.16 s."""
     due = np.arange(0, 2, 0.01)
     milliseconds = np.where(np.arange(200) % 2, 20.0, 10.0)
     run = Run(
         Measured.of(list(milliseconds), {"503": 2}, 100.0, 2.0), list(100.0 + due), list(milliseconds), 100.0
     )
-    found = steady(run, Pace([Slow(101.0, 101.1, pace=0.2)], seconds=2.0), 0.5)
-    # 0.98 (a usual time before) to 1.1 + 0.06 (as everywhere) + 0.08 (left to do)
-    assert found.requests == 2 + np.count_nonzero((due < 0.985) | (due > 1.235))
+    pace = Pace(profile=[Slow(1.0, 1.1, pace=0.2)], seconds=2.0)
+    found = of_kept(run, undisturbed(run, pace, 15.0, 0.5))
+    # 0.975 (a usual time before, and a pause of the probe) to 1.1 + 0.02 (its edge) + 0.16 (left to do)
+    assert found.requests == 2 + np.count_nonzero((due < 0.9749) | (due > 1.2799))
     assert (found.failures, found.p50) == ({"503": 2}, pytest.approx(15.0, abs=5.1))
 
 
