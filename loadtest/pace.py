@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -24,14 +24,15 @@ from tempfile import TemporaryFile
 import numpy as np
 
 _ROOT = Path(__file__).resolve().parents[1]
-_WORK, _PAUSE_SECONDS = range(500), 0.004
-#: What a service does most beside Python is the kernel's.
-_MESSAGES, _MESSAGE = 4, b"x" * 500
-#: Slow is what takes more than so many times the median; of so many pieces in a row, half of them is enough.
+_PAUSE_SECONDS = 0.004
+#: Messages over the loopback, there and back within the probe. Half a second in which these take a tenth longer is one
+#: in which the service takes a tenth longer for a request (correlation 0.93 to 0.98, kept answers); of arithmetic
+#: alone that is true by half: a machine may multiply as ever and be slow at all that goes through the kernel.
+_MESSAGES, _MESSAGE = 6, b"x" * 500
+#: Slow is what takes more than so many times the median.
 _SLOW = 2.0
-_SLOW_TOGETHER, _TOGETHER = 1.3, 5
-#: Two paces are about one within this factor.
-_ALIKE = 1.1
+#: A pace is the median of so many pieces in a row, to this factor; slower than this is disturbed.
+_TOGETHER, _STEP, _DISTURBED = 9, 1.05, 1 / 1.1
 #: What was due so long before a slow moment, or after it, may have been met by it.
 _BEFORE_SECONDS, _AFTER_SECONDS = 0.010, 0.060
 #: Where a profile says how slow, its edges are known to some pauses of the probe.
@@ -51,14 +52,15 @@ class Slow:
 class Pace:
     """slow: ascending, some time between them; seconds: watched in all.
 
-    profile: spans of one pace each, ascending, wherever the machine was slower than usual, by less than in `slow` too.
-    asleep: how many seconds too late the probe woke from its pauses, in the median.
+    profile: the pace of all the time that was watched, in ascending spans; 1 is the usual, more is faster.
+    asleep: how many seconds too late the probe woke from its pauses, in the median; used: the probe's share of a core.
     """
 
     slow: list[Slow] = field(default_factory=list)
     profile: list[Slow] = field(default_factory=list)
     seconds: float = 0.0
     asleep: float = 0.0
+    used: float = 0.0
 
     @property
     def share(self) -> float:
@@ -66,37 +68,44 @@ class Pace:
         return sum(one.to - one.since for one in self.slow) / self.seconds if self.seconds else 0.0
 
     @property
+    def disturbed(self) -> list[Slow]:
+        """Of the profile: wherever the machine was a tenth slower than usual, or more."""
+        return [one for one in self.profile if one.pace < _DISTURBED]
+
+    @property
     def lost(self) -> float:
-        """Seconds of work that the machine's usual pace would have done, and it did not."""
-        return sum((1 - one.pace) * (one.to - one.since) for one in self.profile)
+        """Seconds of work that the usual pace would have done in those, and was not done."""
+        return sum((1 - one.pace) * (one.to - one.since) for one in self.disturbed)
 
     def was_slow(self, moment: float) -> bool:
         """Whether what was due at this `perf_counter()` may have been met by that."""
         return any(one.since - _BEFORE_SECONDS <= moment < one.to + _AFTER_SECONDS for one in self.slow)
 
     def undisturbed(self, moments: Sequence[float], usual: float, busy: float) -> np.ndarray:
-        """Of each: whether what was due then met no slow time, nor the work that it left to do.
+        """Of each: whether what was due then met no disturbed time, nor the work that it left to do.
 
-        usual: a slow time meets what was due so many seconds before it. busy: the share of its time for which a core
-        has work; the rest of it makes up for what a slow time left.
+        usual: such a time meets what was due so many seconds before it. busy: the share of all time for which a core
+        has work; what it has to spare at its usual pace makes up for what was left.
         """
-        since, to, left = list[float](), list[float](), 0.0
-        for place, one in enumerate(self.profile):
-            spare = (1 - busy) * (one.since - self.profile[place - 1].to) if place else 0.0
-            left = max(0.0, left - spare) + (1 - one.pace) * (one.to - one.since)
+        disturbed = self.disturbed
+        if not disturbed:
+            return np.ones(len(moments), bool)
+        spare = max(1e-9, 1 - busy * (1 - self.lost / self.seconds))
+        since, to, left, before = list[float](), list[float](), 0.0, -math.inf
+        for one in disturbed:
+            left = max(0.0, left - spare * (one.since - before)) + (1 - one.pace) * (one.to - one.since)
             since.append(one.since - _BEFORE_SECONDS - usual)
-            to.append(one.to + _EDGE_SECONDS + left / max(1 - busy, 1e-9))
-        met = np.zeros(len(moments), bool)
-        if self.profile:
-            begun = np.searchsorted(since, moments, side="right")
-            ends = np.concatenate([[-math.inf], np.maximum.accumulate(to)])
-            met = np.asarray(moments) < ends[begun]
-        return ~met
+            to.append(one.to + _EDGE_SECONDS + left / spare)
+            before = one.to
+        begun = np.searchsorted(since, moments, side="right")
+        ends = np.concatenate([[-math.inf], np.maximum.accumulate(to)])
+        kept: np.ndarray = np.asarray(moments) >= ends[begun]
+        return kept
 
 
 @contextmanager
 def watched_pace(core: int | None = None) -> Iterator[Pace]:
-    """Filled when the block ends. core: where the probe runs, with a thirtieth of it."""
+    """Filled when the block ends. core: where the probe runs, with some hundredths of it."""
     found = Pace()
     command = [sys.executable, "-m", "loadtest.pace"]
     if core is not None:
@@ -110,11 +119,13 @@ def watched_pace(core: int | None = None) -> Iterator[Pace]:
             probe.stdin.close()  # which ends it
             probe.wait(10)
         file.seek(0)
-        pieces: Sequence[tuple[float, float]] = json.load(file)
+        told = json.load(file)
+    pieces: Sequence[tuple[float, float]] = told["pieces"]
     if pieces:
-        found.slow, found.profile = slow_spans(pieces), slow_profile(pieces)
+        found.slow, found.profile = slow_spans(pieces), pace_profile(pieces)
         found.seconds = pieces[-1][0] - pieces[0][0]
         found.asleep = overslept(pieces)
+        found.used = told["used"] / found.seconds if found.seconds else 0.0
 
 
 def overslept(pieces: Sequence[tuple[float, float]]) -> float:
@@ -136,35 +147,23 @@ def slow_spans(pieces: Sequence[tuple[float, float]]) -> list[Slow]:
     return [Slow(since, to, _pace(pieces, usual, since, to)) for since, to in spans]
 
 
-def slow_profile(pieces: Sequence[tuple[float, float]]) -> list[Slow]:
-    """How slow the machine was while it was: each slow piece lasts until the next; those of about one pace are one.
+def pace_profile(pieces: Sequence[tuple[float, float]]) -> list[Slow]:
+    """How fast the machine was, always: each piece lasts until the next, those of one pace are one span.
 
-    Single pieces differ by a half from each other with nothing wrong: less than twice the usual counts where it is the
-    running median of some pieces.
+    Single pieces differ by a half from each other with nothing wrong: the pace is the running median of some, or what
+    one piece alone says where that took twice the usual time.
     """
     usual, found = _usual(pieces), list[Slow]()
-    together = _running_median([seconds for _, seconds in pieces])
+    padded = np.pad([seconds for _, seconds in pieces], _TOGETHER // 2, mode="edge")
+    together = np.median(np.lib.stride_tricks.sliding_window_view(padded, _TOGETHER), axis=1)
     for (since, seconds), around, (to, _) in zip(pieces, together, pieces[1:], strict=False):
         times = max(around, seconds if seconds > _SLOW * usual else 0.0) / usual
-        if times <= _SLOW_TOGETHER:
-            continue
-        pace = 1 / times
-        before = found[-1] if found else Slow(-math.inf, -math.inf)
-        if before.to == since and before.pace / _ALIKE < pace < before.pace * _ALIKE:
-            found[-1] = Slow(before.since, to, before.pace)
+        pace = _STEP ** -round(math.log(times, _STEP))
+        if found and found[-1].pace == pace:
+            found[-1] = replace(found[-1], to=to)
         else:
             found.append(Slow(since, to, pace))
     return found
-
-
-def _running_median(values: Sequence[float]) -> list[float]:
-    """Of each with its neighbours on both sides; at the ends the last value is repeated."""
-    half = _TOGETHER // 2
-    padded = np.pad(np.asarray(values, float), half, mode="edge")
-    medians: list[float] = np.median(
-        np.lib.stride_tricks.sliding_window_view(padded, _TOGETHER), axis=1
-    ).tolist()
-    return medians
 
 
 def _usual(pieces: Sequence[tuple[float, float]]) -> float:
@@ -180,8 +179,9 @@ def _pace(pieces: Sequence[tuple[float, float]], usual: float, since: float, to:
 
 
 def _probe() -> None:
-    """Until the other end of stdin is gone; then all pieces, as JSON."""
+    """Until the other end of stdin is gone; then all pieces, as JSON, and the processor seconds of all that."""
     gc.disable()
+    started = time.process_time()
     pieces: list[tuple[float, float]] = []
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
@@ -189,14 +189,12 @@ def _probe() -> None:
         server.accept()[0] as answers,
     ):
         while not select.select([sys.stdin], [], [], _PAUSE_SECONDS)[0]:
-            began, used, total = time.perf_counter(), time.thread_time(), 0
-            for number in _WORK:
-                total += number * number
+            began, used = time.perf_counter(), time.thread_time()
             for _ in range(_MESSAGES):
                 asks.send(_MESSAGE)
                 answers.recv(len(_MESSAGE))
             pieces.append((began, time.thread_time() - used))
-    json.dump(pieces, sys.stdout)
+    json.dump({"pieces": pieces, "used": time.process_time() - started}, sys.stdout)
 
 
 if __name__ == "__main__":

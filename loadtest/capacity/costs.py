@@ -27,6 +27,7 @@ from app.settings import Settings
 from app.units import UnitReader
 from loadtest.load.bodies import scheduler_request
 from loadtest.load.open_loop import Connection, address_of, post
+from loadtest.pace import watched_pace
 from loadtest.reliability.client import client
 from loadtest.reliability.running import RunningService
 from model import jobs
@@ -41,7 +42,7 @@ _NAPS, _NAPPED = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016), 150
 _HIT_CLIENTS, _MISS_CLIENTS = 16, 4
 #: Numbers of bodies that no load asks about.
 _FIRST = 500_000_000
-_BESIDE_SECONDS = 4.0
+_BESIDE_SECONDS, _QUIET_SECONDS = 4.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class UnitCosts:
     in all of these already. hit, miss: of a request on the event loop; wake: (seconds that it slept before, seconds
     that the first request then takes longer), ascending: a core that slept has forgotten much. beside: the engine's
     pace while a config is being read on the same core, as a share of its own; reader_beside: reading's. client: of the
-    generator's core, for a request; asleep: how long a request waits for a core that slept.
+    generator's core, for a request; asleep: how long a request waits for a core that slept. after: of a request's work
+    on the event loop, what is done when its answer is on its way.
     """
 
     kinds: tuple[str, ...]
@@ -74,6 +76,7 @@ class UnitCosts:
     wake: tuple[tuple[float, float], ...] = ()
     client: float = 0.0
     asleep: float = 0.0
+    after: float = 0.0
 
     def working(self, times: float) -> "UnitCosts":
         """Reading and the engine take so many times as long."""
@@ -89,7 +92,8 @@ class UnitCosts:
     def times(self, times: float) -> "UnitCosts":
         """All that the service does takes so many times as long."""
         wake = tuple((slept, times * more) for slept, more in self.wake)
-        return replace(self.working(times), hit=times * self.hit, miss=times * self.miss, wake=wake)
+        on_loop = {name: times * getattr(self, name) for name in ("hit", "miss", "after")}
+        return replace(self.working(times), **on_loop, wake=wake)
 
     def waking(self, slept: float) -> float:
         """What the first request after so many seconds of sleep takes longer."""
@@ -155,7 +159,9 @@ def measure_costs(service: RunningService, core: int | None) -> UnitCosts:
         beside=beside,
         reader_beside=reader_beside,
     )
-    return asyncio.run(_in_service(service, costs))
+    with watched_pace(core) as quiet:
+        time.sleep(_QUIET_SECONDS)
+    return asyncio.run(_in_service(service, replace(costs, asleep=quiet.asleep)))
 
 
 def kind_of(body: bytes) -> str:
@@ -240,9 +246,12 @@ async def _in_service(service: RunningService, costs: UnitCosts) -> UnitCosts:
         rounds = [(_after_naps(service, known), await ask(hits, _HIT_CLIENTS)) for _ in range(_ROUNDS)]
         misses = await ask([scheduler_request(new + place) for place in range(_MISSES)], _MISS_CLIENTS)
     hit = float(np.median([together.everywhere for _, together in rounds])) / _HITS
-    more = [[used - together.everywhere / _HITS for _, used in naps] for naps, together in rounds]
-    slept = np.median([[seconds for seconds, _ in naps] for naps, _ in rounds], axis=0)
+    more = [[one.used - together.everywhere / _HITS for one in naps] for naps, together in rounds]
+    slept = np.median([[one.slept for one in naps] for naps, _ in rounds], axis=0)
     waking = np.maximum(np.median(more, axis=0), 0.0)
+    left = [
+        one.used + costs.asleep - one.waited for naps, _ in rounds for one in naps if one.slept > costs.asleep
+    ]
     prompts, tokens = _MISSES * float(np.mean(costs.prompts)), _MISSES * float(np.mean(costs.tokens))
     computing = costs.engine_call * misses.calls + costs.engine_prompt * prompts + costs.engine_token * tokens
     alone = _MISSES * float(np.mean(costs.reading)) + computing
@@ -253,29 +262,47 @@ async def _in_service(service: RunningService, costs: UnitCosts) -> UnitCosts:
         hit=hit,
         wake=tuple(sorted(zip(slept.tolist(), waking.tolist(), strict=True))),
         miss=max(hit, misses.on_loop / _MISSES),
+        after=max(0.0, float(np.median(left))),
     )
 
 
-def _after_naps(service: RunningService, bodies: Sequence[bytes]) -> list[tuple[float, float]]:
-    """(seconds that the service slept before a kept answer, its processor seconds for one), for each length of a nap.
+@dataclass(frozen=True)
+class _Napped:
+    """Of a kept answer, in seconds: how long the service slept before, what it used, how long the client waited."""
 
-    One client, which pauses between its requests.
-    """
+    slept: float
+    used: float
+    waited: float
+
+
+def _after_naps(service: RunningService, bodies: Sequence[bytes]) -> list[_Napped]:
+    """For each length of a nap that one client takes between its requests."""
     asking = Connection(address_of(service.url))
+    asking.socket.setblocking(False)  # who looks for the answer all the time is not woken by it
     requests = [post(body) for body in bodies]
     found = []
     for nap in _NAPS:
-        before, began = _used(service), time.perf_counter()
+        before, began, waited = _used(service), time.perf_counter(), 0.0
         for place in range(_NAPPED):
             if nap:
                 time.sleep(nap)
             asking.send(requests[place % len(requests)], 0.0)
-            while asking.receive() is None:
+            sent = time.perf_counter()
+            while not _answered(asking):
                 pass
+            waited += time.perf_counter() - sent
         used = _used(service).since(before).everywhere
-        found.append(((time.perf_counter() - began - used) / _NAPPED, used / _NAPPED))
+        slept = time.perf_counter() - began - used
+        found.append(_Napped(slept / _NAPPED, used / _NAPPED, waited / _NAPPED))
     asking.socket.close()
     return found
+
+
+def _answered(asking: Connection) -> bool:
+    try:
+        return asking.receive() is not None
+    except BlockingIOError:
+        return False
 
 
 @dataclass(frozen=True)

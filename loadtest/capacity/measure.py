@@ -5,8 +5,8 @@ costs ─► capacity ─► open loops at 50, 70, 90 % of it ─► the same sc
 The simulation's costs are multiplied, all alike, until it has as much to do in a run as the service's processor time
 was: a shared machine does the same work in 25 ms in one minute and in 35 ms in another. Waiting is its own finding.
 
-A machine may be slow by itself (`loadtest.pace`). The simulation is told when it was, and has to come out at what all
-requests together met. What the service does is seen in the requests that no slow time met, nor what it left to do:
+A machine changes its pace by itself (`loadtest.pace`). The simulation is told how, and has to come out at what all
+requests together met. What the service does is seen in the requests that no slow time met, nor what that left to do:
 which those are follows from when they were due, never from how long they took.
 """
 
@@ -38,22 +38,21 @@ SHARES = (0.5, 0.7, 0.9)
 _SERVICE_CORE, _GENERATOR_CORE = 0, 1
 CLIENTS, _CAPACITY_SECONDS, _OPEN_SHARE = 32, 10.0, 0.5
 #: Of a run at a share of capacity: some thousand requests each, so that no single burst decides the 99th percentile.
-_SECONDS = {"cold": 100.0, "hot": 20.0}
+_SECONDS = {"cold": 120.0, "hot": 20.0}
 _QUIET_RATE, _QUIET_SECONDS = 150.0, 10.0
 #: Between which factors the costs of a run are looked for, and how exactly.
 _TIMES, _EXACTLY, _TRIALS = (0.2, 5.0), 0.005, 20
 #: How far the service's busy share of a run may be from the share that was meant, and runs until it is so near.
-_AS_BUSY, _TRIES = 0.05, 5
-#: Of a run: costs are told for each, long enough for some dozens of requests.
-_WINDOW_SECONDS = {"cold": 2.0, "hot": 0.5}
-_SAMPLE_SECONDS = 0.1
+_AS_BUSY, _TRIES = {"cold": 0.04, "hot": 0.02}, {"cold": 3, "hot": 5}
+#: Of a run: costs are told for each.
+_WINDOW_SECONDS, _SAMPLE_SECONDS = 2.0, 0.1
 #: The closed loop's own way to hide: the service stands still for so long, in the middle.
 _FROZEN_SECONDS, _LOOP_SECONDS, _LOOP_SHARE = 2.0, 40.0, 0.7
 console = Console()
 
 
 def measure() -> None:
-    """Everything but bulk scoring; about thirteen minutes."""
+    """Everything but bulk scoring; a quarter of an hour."""
     with running_service({"log_level": "warning"}, core=_SERVICE_CORE) as service, _apart():
         costs = measure_costs(service, _SERVICE_CORE)
         console.print(
@@ -62,7 +61,7 @@ def measure() -> None:
         most = {mix: _most(service, mix) for mix in MIXES}
         quiet, _, _ = _loaded(service, "hot", _QUIET_SECONDS, _QUIET_RATE, 80)
         client = quiet["measured"]["client_seconds"]
-        save("costs", asdict(replace(costs, client=client, asleep=quiet["asleep"])))
+        save("costs", asdict(replace(costs, client=client)))
         for mix in MIXES:
             for seed, share in enumerate(SHARES, 10):
                 _at(service, mix, share, _capacity(service, mix, most[mix], 100 + seed), seed)
@@ -111,7 +110,7 @@ def _at(service: RunningService, mix: Mix, share: float, capacity: float, seed: 
     """
     name = f"run {mix} {share}"
     nearest = math.inf
-    for tried in range(1, _TRIES + 1):
+    for tried in range(1, _TRIES[mix] + 1):
         rate = share * capacity
         found, run, pace = _loaded(service, mix, _SECONDS[mix], rate, seed + 20 * tried)
         busy = sum(found["busy"]) / found["seconds"]
@@ -124,7 +123,7 @@ def _at(service: RunningService, mix: Mix, share: float, capacity: float, seed: 
             due = [moment - run.began for moment in run.due]
             each = {"due": due, "milliseconds": list(run.milliseconds), "steady": kept.tolist()}
             save(name, {**asdict(pace), **each}, PACES)
-        if nearest <= _AS_BUSY:
+        if nearest <= _AS_BUSY[mix]:
             break
         capacity *= share / busy
 
@@ -132,15 +131,18 @@ def _at(service: RunningService, mix: Mix, share: float, capacity: float, seed: 
 def _loaded(
     service: RunningService, mix: Mix, seconds: float, rate: float, seed: int
 ) -> tuple[dict[str, Any], Run, Pace]:
-    """An open loop: what became of it, what the service used for it, and how steady the machine was meanwhile."""
-    with watched_pace(_GENERATOR_CORE) as watched, _watched_use(service) as used:
+    """An open loop: what became of it, for how long the service's core was busy, and how steady that core was.
+
+    The probe of its pace is on that core too, and counts as work of it.
+    """
+    with watched_pace(_SERVICE_CORE) as watched, _watched_use(service) as used:
         run = run_open_loop(service.url, SCENARIO, mix, seconds, rate=rate, seed=seed, core=_GENERATOR_CORE)
     pace = _since_then(watched, run.began, seconds)
     moments, busy = zip(*used, strict=True)
-    windows = run.began + np.linspace(0.0, seconds, round(seconds / _WINDOW_SECONDS[mix]) + 1)
+    windows = run.began + np.linspace(0.0, seconds, round(seconds / _WINDOW_SECONDS) + 1)
     found = {
         "measured": asdict(run.measured),
-        "busy": np.diff(np.interp(windows, moments, busy)).tolist(),
+        "busy": (np.diff(np.interp(windows, moments, busy)) + watched.used * np.diff(windows)).tolist(),
         "lost": pace.lost / seconds,
         "asleep": pace.asleep,
         "rate": rate,
@@ -178,13 +180,12 @@ def _since_then(pace: Pace, began: float, seconds: float) -> Pace:
         )
         return [one for one in inside if one.since < one.to]
 
-    return replace(pace, slow=cut(pace.slow), profile=cut(pace.profile))
+    return replace(pace, slow=cut(pace.slow), profile=cut(pace.profile), seconds=seconds)
 
 
 def _pace_of(name: str) -> Pace:
     found = load(PACES)[name]
-    slow, profile = ([Slow(**one) for one in found[spans]] for spans in ("slow", "profile"))
-    return Pace(slow, profile)
+    return Pace(profile=[Slow(**one) for one in found["profile"]], seconds=found["seconds"])
 
 
 def undisturbed(run: Run, pace: Pace, usual: float, busy: float) -> np.ndarray:

@@ -64,10 +64,8 @@ def _costs(content: dict[str, Any], costs: UnitCosts) -> str:
         ["a request whose answer is kept", f"{1000 * costs.hit:.2f}"],
         *([f"more after {1000 * slept:.2g} ms of sleep", f"{1000 * more:.2f}"] for slept, more in costs.wake),
         ["the generator, on its core", f"{1000 * costs.client:.2f}"],
-        [
-            "until a core that slept is awake",
-            f"{1000 * costs.asleep:.2f}",
-        ],
+        ["until a core that slept is awake", f"{1000 * costs.asleep:.2f}"],
+        ["of a request on the event loop, when its answer is on its way", f"{1000 * costs.after:.2f}"],
     ]
     calls = [
         [str(prompts), str(tokens), f"{1000 * seconds:.1f}", f"{1000 * costs.engine(prompts, tokens):.1f}"]
@@ -161,9 +159,9 @@ def _runs(content: dict[str, Any]) -> str:
         "The service on one core, on the other a generator (`loadtest.load.open_loop`) that takes a quarter of "
         "Locust's time for a request. Capacity is how many requests a second would keep the service's "
         "core busy all the time, by the processor time that ten seconds of an open loop took just before each load; "
-        "where a load then kept it busy for a share more than 5 % off, the machine had changed its pace, and the load "
-        "was run again by what it had used, four times at most; the run that was busy for nearest to the share meant "
-        "is the one here. "
+        "where a load then kept it busy for a share that was off by more than a few per cent, the machine had changed "
+        "its pace, and the load was run again by what it had used, a few times at most; the run that was busy for "
+        "nearest to the share meant is the one here. "
         f"{CLIENTS} clients that ask one after another get more ({most}): their requests come in rows that are worked "
         "off together, and they are idle while the service works. "
         "Cold: every job is new. Hot: 200 jobs, all asked before. An open loop at random moments; times from the "
@@ -171,16 +169,17 @@ def _runs(content: dict[str, Any]) -> str:
         "by how much it sent them late (p99, in ms), which is in these times too. In brackets the simulation of "
         "the same schedule.",
         "**What the simulation is told.** The costs above, all of them multiplied by one figure for every two seconds "
-        "of a cold run and every half of a hot one (*costs*, least to most), with which it has as much to do as the "
-        "service's core had (*busy*, from "
-        "its processor time): a shared machine does the same work at different paces. When the machine was slow, and "
-        "how late the probe of its pace woke from its pauses. Nothing of how long a request waited is in it.",
-        "**Slow times.** The machine itself may be slow, all its cores at once and with nothing running: the same "
-        "instructions then take three to ten times as long, mostly for a tenth of a second. A probe on the "
-        "generator's core says when, and how slow (`loadtest/pace.py`). *Lost* is the work that the usual pace would "
-        "have done meanwhile. *Steady* are the requests that no slow time met, nor the work that it left to do, for "
-        "which the service has the share of its time that it is not busy; which those are follows from when they were "
-        "due, not from how long they took.",
+        "(*costs*, least to most), with which it has as much to do as the service's core had (*busy*, from its "
+        "processor time, with the probe's): a shared machine does the same work at different paces. What the pace of "
+        "the machine was at every moment, and how late its probe woke from its pauses. Nothing of how long a request "
+        "waited is in it.",
+        "**The machine's pace.** All cores may be slow at once and with nothing running: the same instructions then "
+        "take three to ten times as long, mostly for a tenth of a second; and what goes through the kernel may take a "
+        "fifth longer for seconds. A probe on the service's core, of which it takes three hundredths, sends itself "
+        "messages and says how long they took (`loadtest/pace.py`). *Lost* is the work that the usual pace would have "
+        "done while the machine was a tenth slower or more. "
+        "*Steady* are the requests that no such time met, nor the work that it left to do, which the service makes up "
+        "for with what it has to spare; which those are follows from when they were due, not from how long they took.",
         table(
             [
                 "load",

@@ -54,12 +54,11 @@ def plot_pace(run: dict[str, Any], path: Path) -> None:
     figure, (above, below) = plt.subplots(
         2, 1, figsize=(10, 4.5), sharex=True, height_ratios=(1, 3), layout="constrained"
     )
-    moments, paces = [0.0], [1.0]
-    for one in run["profile"]:
-        moments += [one["since"], one["to"]]
-        paces += [one["pace"], 1.0]
-    above.step([*moments, max(run["due"])], [*paces, 1.0], where="post", color="black", linewidth=0.8)
-    above.set(ylabel="pace", ylim=(0, 1.1))
+    spans = run["profile"]
+    above.stairs(
+        [one["pace"] for one in spans], [*(one["since"] for one in spans), spans[-1]["to"]], color="black"
+    )
+    above.set(ylabel="pace", ylim=(0, 1.6))
     for steady, colour, label in ((True, "tab:blue", "steady"), (False, "tab:orange", "met by a slow time")):
         of_these = [
             (due, milliseconds)

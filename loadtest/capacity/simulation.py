@@ -152,9 +152,19 @@ class Simulation:
         slept = 0.0 if self._serving() else self._now - self._idle_since
         wake = 0.0 if self._loop else self._costs.waking(slept)
         if request.job in self._known:
-            self._loop.append(_Work(self._costs.hit + wake, lambda: self._answer(request)))
+            self._answering(self._costs.hit + wake, lambda: self._answer(request))
         else:
             self._loop.append(_Work(self._costs.miss / 2 + wake, lambda: self._enter(request)))
+
+    def _answering(self, seconds: float, answer: Callable[[], None]) -> None:
+        """The event loop's last work for a request, of which something is left when the answer is on its way."""
+        left = min(self._costs.after, seconds)
+
+        def send() -> None:
+            answer()
+            self._loop.appendleft(_Work(left, lambda: None))
+
+        self._loop.append(_Work(seconds - left, send))
 
     def _enter(self, request: _Request) -> None:
         if request.job in self._known:  # answered meanwhile
@@ -177,7 +187,7 @@ class Simulation:
         for request in batch:
             request.prompts -= 1
             if not request.prompts:
-                self._loop.append(_Work(self._costs.miss / 2, lambda one=request: self._land(one)))  # type: ignore[misc]
+                self._answering(self._costs.miss / 2, lambda one=request: self._land(one))  # type: ignore[misc]
 
     def _land(self, request: _Request) -> None:
         self._known.add(request.job)

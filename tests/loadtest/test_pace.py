@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from loadtest.pace import Pace, Slow, overslept, slow_profile, slow_spans, watched_pace
+from loadtest.pace import Pace, Slow, overslept, pace_profile, slow_spans, watched_pace
 
 
 def test_slow_pieces_make_spans_that_hold_what_they_may_have_met() -> None:
@@ -25,22 +25,14 @@ def test_slow_pieces_make_spans_that_hold_what_they_may_have_met() -> None:
     assert not Pace().was_slow(1.0)
 
 
-def test_a_profile_says_how_slow_each_moment_was() -> None:
-    taken = [0.1, 0.1, 0.1, 1.6, 1.5, 0.4, 0.1, 0.1, 0.1, 0.8, 0.1, 0.1]
-    found = slow_profile([(0.004 * place, seconds / 1000) for place, seconds in enumerate(taken)])
-    assert [(one.since, one.to, one.pace) for one in found] == [
-        pytest.approx((0.012, 0.020, 1 / 16)),  # of about one pace: the first one's
-        pytest.approx((0.020, 0.024, 1 / 4)),
-        pytest.approx((0.036, 0.040, 1 / 8)),
-    ]
-
-
-def test_less_than_twice_as_slow_counts_where_it_lasts() -> None:
-    taken = [0.1] * 60
-    taken[10] = taken[20] = 0.17  # alone: an accident
-    taken[40:50] = [0.15, 0.17, 0.15, 0.14, 0.15, 0.1, 0.15, 0.15, 0.16, 0.15]
-    found = slow_profile([(0.004 * place, seconds / 1000) for place, seconds in enumerate(taken)])
-    assert [(one.since, one.to, one.pace) for one in found] == [pytest.approx((0.160, 0.200, 1 / 1.5))]
+def test_a_profile_says_how_fast_each_moment_was() -> None:
+    """Ten pieces a tenth of a second apart: single slow ones count by themselves, others by their neighbours."""
+    taken = [1.0] * 10 + [1.0, 8.0, 1.0, 1.4, 1.0] + [1.0] * 10 + [1.21] * 10 + [1.0] * 10 + [0.8] * 10
+    found = pace_profile([(0.1 * place, seconds / 1000) for place, seconds in enumerate(taken)])
+    assert [one.since for one in found] == pytest.approx([0.0, 1.1, 1.2, 2.5, 3.5, 4.5])
+    assert [one.to for one in found] == pytest.approx([1.1, 1.2, 2.5, 3.5, 4.5, 5.4])
+    # To a twentieth.
+    assert [one.pace for one in found] == pytest.approx([1, 1 / 8, 1, 1 / 1.21, 1, 1.25], rel=0.025)
 
 
 def test_waking_late_is_told_from_work_and_from_single_accidents() -> None:
@@ -51,15 +43,18 @@ def test_waking_late_is_told_from_work_and_from_single_accidents() -> None:
 
 
 def test_what_came_before_and_what_was_left_undone_can_be_met_too() -> None:
-    """Two slow times leave 0.1 and 0.08 s of work; a core that is busy for half of its time needs twice as long."""
-    pace = Pace(profile=[Slow(1.0, 1.2, pace=0.5), Slow(1.3, 1.4, pace=0.2)], seconds=2.0)
-    moments = np.arange(0.0, 2.0, 0.0025)
+    """Two slow times leave 0.1 and 0.08 s of work. Of 3.6 s they cost a twentieth; busy for half, but for that, a core
+    has half of its pace to spare."""
+    faster, hardly_slower = Slow(0.0, 1.0, pace=1.2), Slow(1.2, 1.3, pace=0.95)
+    slow = Slow(1.0, 1.2, pace=0.5), Slow(1.3, 1.4, pace=0.2)
+    pace = Pace(profile=[faster, slow[0], hardly_slower, slow[1]], seconds=3.6)
+    moments = np.arange(0.0, 3.6, 0.0025)
     until = 1.4 + 0.020 + (0.1 - 0.05 + 0.08) / 0.5
     expected = (moments < 1.0 - 0.010 - 0.040) | (moments >= until)
-    assert (pace.undisturbed(list(moments), usual=0.040, busy=0.5) == expected).all()
+    assert (pace.undisturbed(list(moments), usual=0.040, busy=0.5 / 0.95) == expected).all()
     assert pace.lost == pytest.approx(0.18)
     # What a time leaves may be done before the next one comes.
-    apart = Pace(profile=[Slow(1.0, 1.1, pace=0.9), Slow(1.5, 1.6, pace=0.9)])
+    apart = Pace(profile=[Slow(1.0, 1.1, pace=0.9), Slow(1.5, 1.6, pace=0.9)], seconds=2.0)
     assert apart.undisturbed([0.9, 1.05, 1.3, 1.49, 1.7], 0.0, 0.5).tolist() == [
         True,
         False,
@@ -75,3 +70,4 @@ def test_a_probe_watches_until_the_block_ends() -> None:
         time.sleep(3.0)  # the probe itself takes a moment to start
     assert 0.1 < pace.seconds < 10.0
     assert 0.0 <= pace.share <= 1.2
+    assert 0.0 < pace.used < 0.5
