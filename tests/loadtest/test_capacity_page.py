@@ -21,7 +21,7 @@ COMPARED = [
 
 def run(*, simulated: float = 1.0, tail: float = 3.0, errors: float = 0.0) -> dict[str, Any]:
     """simulated: of what was measured; tail: p99 / p50."""
-    measured = Measured(20.0, 20.0, 800, errors, 40.0, 80.0, 40.0 * tail)
+    measured = Measured(20.0, 20.0, 2000, errors, 40.0, 80.0, 40.0 * tail)
     answer = {name: value * simulated for name, value in asdict(measured).items() if isinstance(value, float)}
     return {
         "measured": asdict(measured),
@@ -59,6 +59,16 @@ def missed(content: dict[str, Any]) -> list[str]:
 )
 def test_a_bound_that_is_passed_is_missed(found: dict[str, Any], told: list[str]) -> None:
     assert missed({"run cold 0.7": found}) == told
+
+
+def test_a_quantile_with_hardly_a_request_beyond_it_is_not_judged() -> None:
+    found = run()
+    found["simulated_steady"] = found["simulated"] | {"p99": 2 * found["steady"]["p99"]}
+    assert missed({"run cold 0.7": found}) == COMPARED[1:]
+    found["steady"]["requests"] = 999
+    assert missed({"run cold 0.7": found}) == []
+    assert "p95" not in verdicts_of({"run cold 0.7": found})[-1].measured
+    assert "of 999 requests: p99" in verdicts_of({"run cold 0.7": found})[-1].measured
 
 
 def test_bulk_scoring_must_keep_the_pace_and_the_bytes() -> None:

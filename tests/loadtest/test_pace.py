@@ -26,7 +26,7 @@ def test_slow_pieces_make_spans_that_hold_what_they_may_have_met() -> None:
 
 
 def test_a_profile_says_how_fast_each_moment_was() -> None:
-    """Ten pieces a tenth of a second apart: single slow ones count by themselves, others by their neighbours."""
+    """Pieces a tenth of a second apart: single slow ones count by themselves, others by their neighbours."""
     taken = [1.0] * 10 + [1.0, 8.0, 1.0, 1.4, 1.0] + [1.0] * 10 + [1.21] * 10 + [1.0] * 10 + [0.8] * 10
     found = pace_profile([(0.1 * place, seconds / 1000) for place, seconds in enumerate(taken)])
     assert [one.since for one in found] == pytest.approx([0.0, 1.1, 1.2, 2.5, 3.5, 4.5])
