@@ -1,9 +1,9 @@
 """Whether the machine keeps its pace. A host may take cores away, or make memory slow, and its guest sees neither:
 processor time goes on, and work takes ten times as long.
 
-A probe in a process of its own does the same small piece of work some hundred times a second. Where that takes more of
-its processor time than twice the usual, the machine is slow, whatever else runs there: waiting for the core does not
-count.
+A probe in a process of its own sends itself some messages, a few hundred times a second. What these take of its
+processor time says how fast the machine is, whatever else runs there: waiting for the core does not count. Where they
+take more than twice the usual, the machine is slow.
 """
 
 import gc
@@ -29,7 +29,7 @@ _PAUSE_SECONDS = 0.004
 #: in which the service takes a tenth longer for a request (correlation 0.93 to 0.98, kept answers); of arithmetic
 #: alone that is true by half: a machine may multiply as ever and be slow at all that goes through the kernel.
 _MESSAGES, _MESSAGE = 6, b"x" * 500
-#: Slow is what takes more than so many times the median.
+#: Span is what takes more than so many times the median.
 _SLOW = 2.0
 #: A pace is the median of so many pieces in a row, to this factor; slower than this is disturbed.
 _TOGETHER, _STEP, _DISTURBED = 9, 1.05, 1 / 1.1
@@ -40,8 +40,8 @@ _EDGE_SECONDS = 0.020
 
 
 @dataclass(frozen=True)
-class Slow:
-    """A span of `time.perf_counter()` in which the machine was slow; pace: a share of the usual one."""
+class Span:
+    """Of `time.perf_counter()`, with a pace of the machine; 1 is the usual one."""
 
     since: float
     to: float
@@ -56,8 +56,8 @@ class Pace:
     asleep: how many seconds too late the probe woke from its pauses, in the median; used: the probe's share of a core.
     """
 
-    slow: list[Slow] = field(default_factory=list)
-    profile: list[Slow] = field(default_factory=list)
+    slow: list[Span] = field(default_factory=list)
+    profile: list[Span] = field(default_factory=list)
     seconds: float = 0.0
     asleep: float = 0.0
     used: float = 0.0
@@ -68,7 +68,7 @@ class Pace:
         return sum(one.to - one.since for one in self.slow) / self.seconds if self.seconds else 0.0
 
     @property
-    def disturbed(self) -> list[Slow]:
+    def disturbed(self) -> list[Span]:
         """Of the profile: wherever the machine was a tenth slower than usual, or more."""
         return [one for one in self.profile if one.pace < _DISTURBED]
 
@@ -134,7 +134,7 @@ def overslept(pieces: Sequence[tuple[float, float]]) -> float:
     return max(0.0, float(np.median(pauses)) - _PAUSE_SECONDS) if pauses else 0.0
 
 
-def slow_spans(pieces: Sequence[tuple[float, float]]) -> list[Slow]:
+def slow_spans(pieces: Sequence[tuple[float, float]]) -> list[Span]:
     """Of pieces of work (moment, seconds) where the machine was slow; spans close to each other are one."""
     usual = _usual(pieces)
     spans: list[tuple[float, float]] = []
@@ -144,16 +144,16 @@ def slow_spans(pieces: Sequence[tuple[float, float]]) -> list[Slow]:
                 spans[-1] = (spans[-1][0], moment + seconds)
             else:
                 spans.append((moment, moment + seconds))
-    return [Slow(since, to, _pace(pieces, usual, since, to)) for since, to in spans]
+    return [Span(since, to, _pace(pieces, usual, since, to)) for since, to in spans]
 
 
-def pace_profile(pieces: Sequence[tuple[float, float]]) -> list[Slow]:
+def pace_profile(pieces: Sequence[tuple[float, float]]) -> list[Span]:
     """How fast the machine was, always: each piece lasts until the next, those of one pace are one span.
 
     Single pieces differ by a half from each other with nothing wrong: the pace is the running median of some, or what
     one piece alone says where that took twice the usual time.
     """
-    usual, found = _usual(pieces), list[Slow]()
+    usual, found = _usual(pieces), list[Span]()
     padded = np.pad([seconds for _, seconds in pieces], _TOGETHER // 2, mode="edge")
     together = np.median(np.lib.stride_tricks.sliding_window_view(padded, _TOGETHER), axis=1)
     for (since, seconds), around, (to, _) in zip(pieces, together, pieces[1:], strict=False):
@@ -162,7 +162,7 @@ def pace_profile(pieces: Sequence[tuple[float, float]]) -> list[Slow]:
         if found and found[-1].pace == pace:
             found[-1] = replace(found[-1], to=to)
         else:
-            found.append(Slow(since, to, pace))
+            found.append(Span(since, to, pace))
     return found
 
 

@@ -29,7 +29,7 @@ from loadtest.capacity.simulation import Asked, Simulation
 from loadtest.load.generators import run_locust, run_open_loop
 from loadtest.load.objectives import Measured, Run
 from loadtest.load.scenarios import Mix, schedule, warm_up
-from loadtest.pace import Pace, Slow, watched_pace
+from loadtest.pace import Pace, Span, watched_pace
 from loadtest.reliability.running import RunningService, running_service
 
 SCENARIO = "steady"
@@ -174,7 +174,7 @@ def _watched_use(service: RunningService) -> Iterator[list[tuple[float, float]]]
 def _since_then(pace: Pace, began: float, seconds: float) -> Pace:
     """How it went from a moment on, which is 0 then."""
 
-    def cut(spans: Sequence[Slow]) -> list[Slow]:
+    def cut(spans: Sequence[Span]) -> list[Span]:
         inside = (
             replace(one, since=max(0.0, one.since - began), to=min(seconds, one.to - began)) for one in spans
         )
@@ -185,7 +185,7 @@ def _since_then(pace: Pace, began: float, seconds: float) -> Pace:
 
 def _pace_of(name: str) -> Pace:
     found = load(PACES)[name]
-    return Pace(profile=[Slow(**one) for one in found["profile"]], seconds=found["seconds"])
+    return Pace(profile=[Span(**one) for one in found["profile"]], seconds=found["seconds"])
 
 
 def undisturbed(run: Run, pace: Pace, usual: float, busy: float) -> np.ndarray:
@@ -221,7 +221,7 @@ def simulate() -> None:
 
 
 def as_busy(
-    costs: UnitCosts, mix: Mix, run: Mapping[str, Any], slow: Sequence[Slow] = ()
+    costs: UnitCosts, mix: Mix, run: Mapping[str, Any], paces: Sequence[Span] = ()
 ) -> tuple[np.ndarray, Run]:
     """[windows], by how much all costs are multiplied to keep the service as busy as it was in a run; and that run.
 
@@ -230,7 +230,7 @@ def as_busy(
     measured = np.array(run["busy"])
     times = np.ones(len(measured))
     for _ in range(_TRIALS):
-        busy, found = simulated(costs, mix, run["rate"], run["seconds"], run["seed"], slow, times)
+        busy, found = simulated(costs, mix, run["rate"], run["seconds"], run["seed"], paces, times)
         off = measured / np.maximum(busy, 1e-9)
         if np.abs(off - 1).max() < _EXACTLY:
             break
@@ -244,10 +244,10 @@ def simulated(
     rate: float,
     seconds: float,
     seed: int,
-    slow: Sequence[Slow] = (),
+    paces: Sequence[Span] = (),
     times: Sequence[float] | np.ndarray = (1.0,),
 ) -> tuple[np.ndarray, Run]:
-    """What the simulation says to the very schedule that was kept, on a machine that is slow now and then.
+    """What the simulation says to the very schedule that was kept, on a machine with these paces.
 
     Also, of each window, the seconds for which the service had work.
     """
@@ -255,7 +255,7 @@ def simulated(
     simulation = Simulation(
         costs,
         known=warm_up(SCENARIO, mix),
-        slow=slow,
+        paces=paces,
         times=[*times, times[-1]],  # what is left after the last request goes on at the last pace
         window=seconds / len(times),
     )

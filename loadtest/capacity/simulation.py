@@ -9,8 +9,8 @@ Event loop, readers and engine share the cores. The loop goes first (`app.priori
 that all of them together advance like one; beside a reader the engine has the share that was measured. On one core no
 reading begins beside a call of the engine, unless many wait (`app.build`). Deadlines and
 refusals are left out: below capacity nothing is refused. The generator is there too: it has a core of its own, on
-which its requests and answers queue as they do in the service. A machine that was seen to be slow for a while is as
-slow here, all of its cores.
+which its requests and answers queue as they do in the service. The machine has the pace here that it was seen to have,
+all of its cores.
 """
 
 import math
@@ -23,7 +23,7 @@ import numpy as np
 from app.build import READ_AHEAD
 from app.settings import Settings
 from loadtest.capacity.costs import UnitCosts
-from loadtest.pace import Slow
+from loadtest.pace import Span
 
 _SETTINGS = Settings.model_fields
 
@@ -66,7 +66,8 @@ class _Work:
 
 
 class Simulation:
-    """One replica on `cores` cores. known: jobs whose answers are kept already; slow: when the machine is.
+    """One replica on `cores` cores. known: jobs whose answers are kept already; paces: of the machine, ascending, 1
+    where they say nothing.
 
     times: by how much everything that the service does takes longer, for each of so many equal windows; window: their
     seconds. The last one goes on.
@@ -79,13 +80,13 @@ class Simulation:
         cores: int = 1,
         limits: Limits | None = None,
         known: Sequence[Hashable] = (),
-        slow: Sequence[Slow] = (),
+        paces: Sequence[Span] = (),
         times: Sequence[float] = (1.0,),
         window: float = math.inf,
     ) -> None:
         self._costs, self._cores, self._limits = costs, cores, limits or Limits()
         self._known = set(known)
-        self._slow = deque(slow)
+        self._spans = deque(paces)
         self._now = 0.0
         self._coming: deque[_Request] = deque()
         self._client: deque[_Work] = deque()
@@ -237,12 +238,12 @@ class Simulation:
 
     def _advance(self, until: float) -> None:
         """Let everybody work until something is done, somebody comes, or patience ends."""
-        while self._slow and self._now >= self._slow[0].to:
-            self._slow.popleft()
+        while self._spans and self._now >= self._spans[0].to:
+            self._spans.popleft()
         machine, change = 1.0, math.inf
-        if self._slow:
-            slow = self._slow[0]
-            machine, change = (slow.pace, slow.to) if self._now >= slow.since else (1.0, slow.since)
+        if self._spans:
+            span = self._spans[0]
+            machine, change = (span.pace, span.to) if self._now >= span.since else (1.0, span.since)
         place = self._place()
         if place + 1 < len(self._times):
             change = min(change, (place + 1) * self._window)

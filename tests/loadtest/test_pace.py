@@ -1,11 +1,11 @@
-"""Slow moments of the machine are told from the probe's own processor time, and from nothing that is measured."""
+"""Span moments of the machine are told from the probe's own processor time, and from nothing that is measured."""
 
 import time
 
 import numpy as np
 import pytest
 
-from loadtest.pace import Pace, Slow, overslept, pace_profile, slow_spans, watched_pace
+from loadtest.pace import Pace, Span, overslept, pace_profile, slow_spans, watched_pace
 
 
 def test_slow_pieces_make_spans_that_hold_what_they_may_have_met() -> None:
@@ -45,8 +45,8 @@ def test_waking_late_is_told_from_work_and_from_single_accidents() -> None:
 def test_what_came_before_and_what_was_left_undone_can_be_met_too() -> None:
     """Two slow times leave 0.1 and 0.08 s of work. Of 3.6 s they cost a twentieth; busy for half, but for that, a core
     has half of its pace to spare."""
-    faster, hardly_slower = Slow(0.0, 1.0, pace=1.2), Slow(1.2, 1.3, pace=0.95)
-    slow = Slow(1.0, 1.2, pace=0.5), Slow(1.3, 1.4, pace=0.2)
+    faster, hardly_slower = Span(0.0, 1.0, pace=1.2), Span(1.2, 1.3, pace=0.95)
+    slow = Span(1.0, 1.2, pace=0.5), Span(1.3, 1.4, pace=0.2)
     pace = Pace(profile=[faster, slow[0], hardly_slower, slow[1]], seconds=3.6)
     moments = np.arange(0.0, 3.6, 0.0025)
     until = 1.4 + 0.020 + (0.1 - 0.05 + 0.08) / 0.5
@@ -54,7 +54,7 @@ def test_what_came_before_and_what_was_left_undone_can_be_met_too() -> None:
     assert (pace.undisturbed(list(moments), usual=0.040, busy=0.5 / 0.95) == expected).all()
     assert pace.lost == pytest.approx(0.18)
     # What a time leaves may be done before the next one comes.
-    apart = Pace(profile=[Slow(1.0, 1.1, pace=0.9), Slow(1.5, 1.6, pace=0.9)], seconds=2.0)
+    apart = Pace(profile=[Span(1.0, 1.1, pace=0.9), Span(1.5, 1.6, pace=0.9)], seconds=2.0)
     assert apart.undisturbed([0.9, 1.05, 1.3, 1.49, 1.7], 0.0, 0.5).tolist() == [
         True,
         False,

@@ -10,7 +10,7 @@ from loadtest.capacity.measure import as_busy, of_kept, simulated, undisturbed
 from loadtest.capacity.plan import Assumptions, break_even, needs, seconds_of_core
 from loadtest.capacity.simulation import Asked, Limits, Simulation
 from loadtest.load.objectives import Measured, Run
-from loadtest.pace import Pace, Slow
+from loadtest.pace import Pace, Span
 
 COSTS = UnitCosts(
     kinds=("text",),
@@ -155,8 +155,8 @@ def test_an_answer_does_not_wait_for_what_is_done_after_it() -> None:
 
 def test_a_machine_that_stands_still_keeps_everybody_waiting() -> None:
     alone = Simulation(COSTS).run([Asked(0.0, 0)])[0]
-    slow = [Slow(0.0, 0.5), Slow(0.6, 0.7, pace=0.5)]
-    simulation = Simulation(COSTS, known=["kept"], slow=slow)
+    slow = [Span(0.0, 0.5), Span(0.6, 0.7, pace=0.5)]
+    simulation = Simulation(COSTS, known=["kept"], paces=slow)
     taken = simulation.run([Asked(0.1, 0), Asked(0.6, "kept"), Asked(0.8, "kept")])
     assert taken == pytest.approx([0.4 + alone, 2 * COSTS.hit, COSTS.hit])
 
@@ -168,7 +168,7 @@ def test_what_a_slow_time_met_is_told_by_when_it_was_due() -> None:
     run = Run(
         Measured.of(list(milliseconds), {"503": 2}, 100.0, 2.0), list(100.0 + due), list(milliseconds), 100.0
     )
-    pace = Pace(profile=[Slow(1.0, 1.1, pace=0.2)], seconds=2.0)
+    pace = Pace(profile=[Span(1.0, 1.1, pace=0.2)], seconds=2.0)
     found = of_kept(run, undisturbed(run, pace, 15.0, 0.5))
     # 0.975 (a usual time before, and a pause of the probe) to 1.1 + 0.02 (its edge) + 0.16 (left to do)
     assert found.requests == 2 + np.count_nonzero((due < 0.9749) | (due > 1.2799))
@@ -181,7 +181,7 @@ def test_costs_are_those_that_keep_the_service_as_busy() -> None:
         COSTS, kinds=("slurm", "github-actions"), reading=(0.004,) * 2, prompts=(1,) * 2, tokens=(100,) * 2
     )
     run = {"rate": 30.0, "seconds": 20.0, "seed": 5}
-    slow = [Slow(3.0, 4.0, pace=0.2)]
+    slow = [Span(3.0, 4.0, pace=0.2)]
     paces = np.array([1.0, 1.3])
     busy, expected = simulated(kinds, "cold", 30.0, 20.0, 5, slow, paces)
     assert 3 < busy[0] < busy[1] < 10
