@@ -29,7 +29,7 @@ _PAUSE_SECONDS = 0.004
 #: in which the service takes a tenth longer for a request (correlation 0.93 to 0.98, kept answers); of arithmetic
 #: alone that is true by half: a machine may multiply as ever and be slow at all that goes through the kernel.
 _MESSAGES, _MESSAGE = 6, b"x" * 500
-#: Span is what takes more than so many times the median.
+#: Slow is what takes more than so many times the median.
 _SLOW = 2.0
 #: A pace is the median of so many pieces in a row, to this factor; slower than this is disturbed.
 _TOGETHER, _STEP, _DISTURBED = 9, 1.05, 1 / 1.1

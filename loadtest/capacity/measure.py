@@ -172,15 +172,12 @@ def _watched_use(service: RunningService) -> Iterator[list[tuple[float, float]]]
 
 
 def _since_then(pace: Pace, began: float, seconds: float) -> Pace:
-    """How it went from a moment on, which is 0 then."""
-
-    def cut(spans: Sequence[Span]) -> list[Span]:
-        inside = (
-            replace(one, since=max(0.0, one.since - began), to=min(seconds, one.to - began)) for one in spans
-        )
-        return [one for one in inside if one.since < one.to]
-
-    return replace(pace, slow=cut(pace.slow), profile=cut(pace.profile), seconds=seconds)
+    """The profile from a moment on, which is 0 then."""
+    inside = (
+        replace(one, since=max(0.0, one.since - began), to=min(seconds, one.to - began))
+        for one in pace.profile
+    )
+    return Pace(profile=[one for one in inside if one.since < one.to], seconds=seconds, asleep=pace.asleep)
 
 
 def _pace_of(name: str) -> Pace:

@@ -43,10 +43,10 @@ def verdicts_of(content: dict[str, Any]) -> list[Verdict]:
     for name, run in simulated.items():
         for what, parts in _COMPARED.items():
             requests = run[parts[0]]["requests"]
-            few = [name for name, share in _SHARE_BEYOND.items() if share * requests < _BEYOND]
+            few = [quantile for quantile, share in _SHARE_BEYOND.items() if share * requests < _BEYOND]
             # What is not a number is worse than any.
             figure, worst = max(
-                ((name, off) for name, off in deviations(run, *parts).items() if name not in few),
+                ((judged, off) for judged, off in deviations(run, *parts).items() if judged not in few),
                 key=lambda entry: math.inf if math.isnan(entry[1]) else abs(entry[1]),
             )
             told = f"{figure} {worst:+.1%}"

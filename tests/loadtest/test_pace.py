@@ -1,4 +1,4 @@
-"""Span moments of the machine are told from the probe's own processor time, and from nothing that is measured."""
+"""Slow moments of the machine are told from the probe's own processor time, and from nothing that is measured."""
 
 import time
 
