@@ -95,7 +95,7 @@ def _plan(costs: UnitCosts, assumed: Assumptions) -> str:
             f"{need.hits:.0%}",
             f"{need.replicas:,}",
             f"{need.dollars_a_month:,.0f}",
-            f"{need.p50:.0f} / {need.p99:.0f}",
+            f"{need.p50:.3g} / {need.p99:.4g}",
             f"{need.front_ends:,} + {need.gpus:,}",
             f"{need.gpu_dollars_a_month:,.0f}",
         ]
