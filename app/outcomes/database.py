@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import URL, text
+from sqlalchemy import URL, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util import greenlet_spawn
 
 from app.breaker import Breaker
 from app.outcomes import OtherVersion
@@ -29,6 +31,8 @@ START_SECONDS = 2.0
 _READY = 3
 #: For what hangs, once the process ends.
 _LEAVE_SECONDS = 2.0
+#: Under this a connection keeps how many failures there had been when it was opened.
+_BEFORE = "failures"
 #: Of PostgreSQL: connections, and a server that stops or starts. All other codes come from a server that answers.
 _LOST = ("08", "57P")
 #: Of SQLite: busy, read-only, full, constraint.
@@ -53,6 +57,8 @@ class Database:
         self._prepared = False
         self._failures = 0
         self._ready = min(connections, _READY)
+        event.listen(self._engine.sync_engine, "do_connect", self._connecting)
+        event.listen(self._engine.sync_engine, "checkin", self._returned)
 
     @property
     def up(self) -> bool:
@@ -111,7 +117,7 @@ class Database:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
                 return await work(connection)
             finally:
-                if failures != self._failures:  # its pool is gone: nobody else would close it
+                if failures != self._failures:  # to roll back would be to ask a server that may hang
                     await connection.invalidate()
 
     async def _within(self, asking: Awaitable[_Found], seconds: float) -> _Found:
@@ -148,9 +154,18 @@ class Database:
         self._breaker.failed(error)
         self._failures += 1
         # What is connected now may be as dead; the next ones connect anew.
-        replacing = asyncio.ensure_future(self._engine.dispose())
-        self._tasks.add(replacing)
-        replacing.add_done_callback(self._ended)
+        pool = self._engine.sync_engine.pool
+        self._engine.sync_engine.dispose(close=False)  # a new pool from here on
+        closing = asyncio.ensure_future(greenlet_spawn(pool.dispose))
+        self._tasks.add(closing)
+        closing.add_done_callback(self._ended)
+
+    def _connecting(self, _dialect: object, record: ConnectionPoolEntry, *_: object) -> None:
+        record.info[_BEFORE] = self._failures
+
+    def _returned(self, _connection: object, record: ConnectionPoolEntry) -> None:
+        if record.info.get(_BEFORE) != self._failures:  # its pool is gone: nobody else would close it
+            record.invalidate()
 
     def _ended(self, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)

@@ -6,6 +6,8 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.outcomes.database import Database
 from app.outcomes.urls import parsed_url
@@ -86,6 +88,35 @@ async def test_a_restart_costs_no_answer(make_app: MakeApp, server: PostgresServ
         await until(lambda: _knows(client, job, 1), 10)
         stop.set()
         assert await asking > 0
+
+
+@pytest.mark.parametrize("when", ["while it is asked for", "while it is opened", "while it is used"])
+async def test_no_connection_is_left_after_a_failure(server: PostgresServer, when: str) -> None:
+    database = Database(parsed_url(server.url), lambda _: None, connections=3)
+    used: list[Any] = []
+
+    def fail(*_: object) -> None:
+        database._failed(TimeoutError())
+
+    async def work(connection: AsyncConnection) -> None:
+        used.append((await connection.get_raw_connection()).driver_connection)
+        if when == "while it is used":
+            fail()
+
+    await database.start()
+    if when == "while it is opened":
+        await database._engine.dispose()
+        event.listen(database._engine.sync_engine, "do_connect", fail)
+    asking = asyncio.create_task(database.run(work, 5))
+    if when == "while it is asked for":  # by a task that has not begun
+        await asyncio.sleep(0)
+        fail()
+    await asking
+    if when == "while it is opened":
+        event.remove(database._engine.sync_engine, "do_connect", fail)
+    await until(lambda: database.up, 10)
+    await database.close()
+    assert used[0].closed
 
 
 async def test_a_service_starts_without_its_database(make_app: MakeApp, server: PostgresServer) -> None:
