@@ -11,9 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.evaluation.cells import TARGETS, Cell
-from model.evaluation.metrics import MEDIAN, NEARLY_ALL, FloatArray, LabelArray, group_means, ln_values
+from model.evaluation.learner import group_weights
+from model.evaluation.metrics import (
+    MEDIAN,
+    NEARLY_ALL,
+    FloatArray,
+    LabelArray,
+    group_means,
+    grouped_mean,
+    ln_values,
+)
 from model.evaluation.noise import Floor, at_the_floor, named
 from model.evaluation.significance import Pairs, interval
+from model.evidence.mix import best_shares
 
 Rows = NDArray[np.bool_]
 
@@ -67,6 +77,8 @@ class Comparison(TypedDict):
     n, groups: records compared and their groups. baseline: the best one's name. interval: 95 % of the ratio.
     apart: why the source is left out of its family's figure; empty where it counts.
     by_group: each group by itself, where there are at most `FEW_GROUPS`.
+    hindsight: error of the best mix of the model and all candidates, weighed on these very records: what better weights
+    could gain at most, and nobody can know beforehand.
     """
 
     name: str
@@ -85,6 +97,7 @@ class Comparison(TypedDict):
     repeats: int
     apart: str
     by_group: list[GroupRow]
+    hindsight: float | None
 
 
 @dataclass(frozen=True)
@@ -179,6 +192,7 @@ def _compared(place: _Place, floor: Floor, question: Question, seed: int) -> Com
         "repeats": floor.repeats,
         "apart": _apart(cell, target, floor, errors.get(best or ""), question),
         "by_group": [],
+        "hindsight": None,
     }
     # A model that leaves records out has no ratio: the report says so.
     if not both.any() or place.answered(question.method).mean() < NEARLY_ALL:
@@ -193,8 +207,17 @@ def _compared(place: _Place, floor: Floor, question: Question, seed: int) -> Com
     row["baseline_error"] = rounded(float(theirs.mean()))
     row["ratio"] = rounded(pairs.ratio)
     row["by_group"] = _by_group(place.groups[both], ours, theirs)
+    row["hindsight"] = rounded(_hindsight(place, (question.method, *errors), both))
     row["interval"] = None if found is None else [round(bound, DIGITS) for bound in found]
     return Compared(row, pairs)
+
+
+def _hindsight(place: _Place, methods: Sequence[str], rows: Rows) -> float:
+    # Whoever leaves one of the records out is no part of the mix.
+    said = [place.medians[method][rows] for method in methods if place.answered(method)[rows].all()]
+    answers, actual, groups = np.stack(said, axis=1), place.actual[rows], place.groups[rows]
+    shares = best_shares(answers, actual, group_weights(groups), least=0.0)
+    return grouped_mean(np.abs(answers @ shares - actual), groups)
 
 
 def _by_group(groups: LabelArray, ours: FloatArray, theirs: FloatArray) -> list[GroupRow]:

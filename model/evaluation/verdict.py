@@ -25,6 +25,7 @@ class Verdict(TypedDict):
     figure: geometric mean over the sources that count of (model's error / best baseline's error); None where
     none counts or the model leaves a source unanswered (`unanswered`).
     everything: the same over all whole sources, those at their noise floor included.
+    hindsight: the figure that the best mix of the model and all baselines would have, weighed on the tests themselves.
     interval: 95 % of the figure by the paired bootstrap over groups. worst: the source of the highest ratio.
     met: None where no bar was set. p, pairs, better: Wilcoxon signed-rank test of the groups' errors.
     """
@@ -39,6 +40,7 @@ class Verdict(TypedDict):
     highest: float | None
     figure: float | None
     everything: float | None
+    hindsight: float | None
     interval: list[float] | None
     worst: str | None
     worst_ratio: float | None
@@ -94,6 +96,7 @@ def _verdict(
         "highest": highest,
         "figure": rounded(figure),
         "everything": rounded(geometric_mean(everything)) if everything else None,
+        "hindsight": rounded(_hindsight(counted)),
         "interval": None if bounds is None else [round(bound, DIGITS) for bound in bounds],
         "worst": worst,
         "worst_ratio": None if worst is None else rounded(ratios[worst]),
@@ -102,6 +105,12 @@ def _verdict(
         "pairs": test.pairs,
         "better": test.better,
     }
+
+
+def _hindsight(counted: Sequence[Compared]) -> float | None:
+    errors = [(one.row["hindsight"], one.row["baseline_error"]) for one in counted]
+    ratios = [mixed / best for mixed, best in errors if mixed is not None and best]
+    return geometric_mean(ratios) if ratios and len(ratios) == len(errors) else None
 
 
 def _meets(figure: float | None, bar: float, worst: float | None, highest: float | None) -> bool:

@@ -21,21 +21,23 @@ from model.evidence.encodings import Encodings, familiarity_of
 from model.evidence.facts import Facts, facts_of
 from model.evidence.history import Blend, median_of_three, past_of
 from model.evidence.linear import Linear, places_of
-from model.evidence.mix import Mix
+from model.evidence.mix import Mix, level_of
+from model.evidence.namesakes import Namesakes
 from model.evidence.neighbours import Neighbours
 from model.evidence.strangeness import Strangeness
 from model.evidence.trees import Trees
 from model.evidence.words import Words
 from model.jobs.job import Job, Scope, Value
 
-#: What answers from words, numbers and categories alone; the trees behind them may read it.
-FIRST = ("linear", "plain", "neighbours")
+#: What answers from words, numbers, categories and the job's name alone; the trees behind them may read it.
+FIRST = ("linear", "plain", "neighbours", "namesakes")
 #: The trees: on numbers and the meaning of the words, which a new group has too; on numbers and categories; on all
 #: three; on all three again, grown on categories that no other job has as well; on what `plain` leaves; with what the
 #: first said; on everything.
 GROWN = ("bare", "categories", "worded", "named", "residual", "stacked", "general")
 #: Last the median of past jobs: of a job unlike all others nothing more may be known.
 MEMBERS = (*FIRST, *GROWN, "median")
+NAMESAKES = MEMBERS.index("namesakes")
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,21 @@ class Basis:
     linear: Linear
     plain: Linear
     neighbours: Neighbours | None
+    namesakes: Namesakes
     medians: NDArray[np.float64]
 
     def first(
-        self, words: Words, numbers: NDArray[np.float32], codes: NDArray[np.float32]
+        self,
+        words: Words,
+        numbers: NDArray[np.float32],
+        codes: NDArray[np.float32],
+        names: NDArray[np.uint32],
     ) -> NDArray[np.float64]:
-        """Words, numbers [n, N] and codes [n, columns] of n jobs -> [n, targets, FIRST] in ln."""
+        """Words, numbers [n, N], codes [n, columns] and names [n] of n jobs -> [n, targets, FIRST] in ln."""
         places = places_of(codes, self.categories)
         said = [model.predict(words, numbers, places) for model in (self.linear, self.plain)]
         said.append(self.neighbours.predict(words) if self.neighbours else np.full_like(said[0], np.nan))
+        said.append(self.namesakes.predict(names))
         return np.stack(said, axis=2)
 
 
@@ -85,12 +93,13 @@ class Expert:
         values = columns.values([facts], words)
         codes = self.basis.categories.codes(keys)
         encoded, met = self.encodings.rows(keys)
-        first = self.basis.first(words, values[:, : len(columns.numbers)], codes)
+        first = self.basis.first(words, values[:, : len(columns.numbers)], codes, columns.names([facts]))
         row = np.concatenate([part[0] for part in (values, encoded, codes, told(first))])
         grown = self.trees.predict(row, len(GROWN) * targets).reshape(len(GROWN), targets)
         answers = members(first, grown.T[None], self.basis.medians)
         familiarity = familiarity_of(met)
-        return self.mix(answers, familiarity, self.strangeness(met))[0], int(familiarity[0])
+        levels = level_of(familiarity, answers[..., NAMESAKES])
+        return self.mix(answers, levels, self.strangeness(met))[0], int(familiarity[0])
 
     def advise(self, job: Job, facts: Facts, targets: Sequence[str]) -> Evidence:
         """The evidence for a job and its history."""

@@ -24,6 +24,7 @@ _LARGEST = 1e30
 _MOST_KEYED = 60
 _MOST_PLACED = 6
 _SHORT = 80
+_SHORT_NAME = 200
 #: Of a path its end says what it is.
 _LONGEST_PATH = 256
 _NUMBER = re.compile(r"(?<![\w.])-?\d{1,18}(?:\.\d+)?(?:[eE][+-]?\d{1,2})?(?![\w.])")
@@ -31,8 +32,18 @@ _KEYED_NUMBER = re.compile(
     r"([A-Za-z_][\w.\-]{0,40})[\s\"'=:,()\[\]{}]{1,4}(-?\d{1,18}(?:\.\d+)?(?:[eE][+-]?\d{1,2})?)(?!\w)"
 )
 _DIGIT = re.compile(r"\d")
+#: What a job's own name is called, the likeliest first.
+_NAMED = ("task", "process", "rule", "tool", "program", "job_name", "job-name")
+_PARTS_OF_NAME = re.compile(r"[/:]+")
+_VERSION = re.compile(r"v?\d+(?:\.\d+)*\b")
+#: One dot is that of a file's name.
+_FEWEST_DOTS = 2
 _WORD = re.compile(r"\w+")
 _MASKS = str.maketrans("0123456789", "##########")
+
+
+#: The path of a job's own name, without the names of what it belongs to: the same in another workflow.
+OWN_NAME = "(own name)"
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,8 @@ def facts_of(job: Job, content: Value | None = None) -> Facts:
 
     A list of numbers becomes its sum (`path+`), its largest (`path^`) and its length (`path*`). Numbers inside
     of short strings are kept by place (`path#0`; of a list's strings those of the first that has any), those of long
-    strings and of lists by the word before them (`~word`). What the structure says is behind `graph: `.
+    strings and of lists by the word before them (`~word`). What the structure says is behind `graph: `, what the job
+    itself is called `OWN_NAME`.
     """
     numbers: dict[str, float] = {}
     strings: dict[str, str] = {}
@@ -77,6 +89,9 @@ def facts_of(job: Job, content: Value | None = None) -> Facts:
     numbers["(leaves)"] = leaves
     numbers["(characters)"] = sum(map(len, strings.values()))
     numbers["(lines)"] = sum(text.count("\n") for text in strings.values())
+    if name := _own_name(strings):
+        strings[OWN_NAME] = name
+        words.update([f"{OWN_NAME}={name}"])
     for name, value in graph_features(job).items():
         if abs(value) <= _LARGEST:
             numbers[GRAPH + name] = value
@@ -105,6 +120,16 @@ def _leaves(value: Value, path: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _leaves(inner, path + "[]")
+
+
+def _own_name(strings: Mapping[str, str]) -> str:
+    """`NFCORE_CHIPSEQ:CHIPSEQ:FASTQC` -> `fastqc`; empty where a job has no name."""
+    named = {path.rsplit(".", 1)[-1]: text for path, text in strings.items() if "[]" not in path}
+    for field in _NAMED:
+        for part in reversed(_PARTS_OF_NAME.split(named.get(field, "")[-_SHORT_NAME:])):
+            if part and not _VERSION.match(part):
+                return (part.rsplit(".", 1)[-1] if part.count(".") >= _FEWEST_DOTS else part).lower()
+    return ""
 
 
 def _number(text: str) -> float | None:

@@ -33,7 +33,8 @@ _LAST = (0.0, 0.25, 0.5, 0.75, 1.0)
 _OWN = tuple(np.linspace(0.0, 1.0, 11).tolist())
 #: Where the two are far apart, past values are nearly always right: an estimate moves them as if it were nearer.
 _REACHES = (0.5, math.inf)
-_FEWEST = 80
+#: A stratum of so many occasions has as much say in its weights as the wider one around it.
+_STEADY = 200
 
 
 def ln(value: float) -> float:
@@ -89,41 +90,45 @@ def fit_blend(
     familiarity: NDArray[np.int64],
     truth: NDArray[np.float64],
     weight: NDArray[np.float64],
+    occasion: NDArray[np.int64],
 ) -> Blend:
     """The weights of least mean abs ln error: [N] jobs, estimates and truth in ln, how much each job counts.
 
-    A stratum with few jobs takes the weights of all familiarities, all numbers of values, all ages, or of all jobs.
+    occasion: [N] runs of one occasion drift alike and say little more than one. The fewer occasions a stratum has, the
+    more its errors are taken to be those of all familiarities, numbers of values, ages, or of all jobs.
     """
     known = np.array([[past.last, past.median, past.count - 1, past.sameness, past.age] for past in pasts])
     usable = np.isfinite(estimates) & np.isfinite(truth)
     last, median, count, sameness, age = known[usable].T
     estimates, truth, weight = (part[usable] for part in (estimates, truth, weight))
-    familiarity = familiarity[usable]
+    familiarity, occasion = familiarity[usable], occasion[usable]
     # Of equal ones the first: no limit where it does not help.
     candidates = np.array([(a, b, c) for c in reversed(_REACHES) for a in _LAST for b in _OWN])
     share, own, reach = candidates.T[:, :, None]
     followed = share * last + (1 - share) * median
-    errors = np.abs(
-        followed + own * np.clip(estimates - followed, -reach, reach) - truth
-    )  # [candidates, jobs]
+    moved = followed + own * np.clip(estimates - followed, -reach, reach)
+    errors = np.abs(moved - truth)  # [candidates, jobs]
 
-    def best(inside: NDArray[np.bool_], otherwise: NDArray[np.float64]) -> NDArray[np.float64]:
-        if inside.sum() < _FEWEST:
-            return otherwise
-        chosen: NDArray[np.float64] = candidates[(errors[:, inside] @ weight[inside]).argmin()]
-        return chosen
+    def drawn(inside: NDArray[np.bool_], wider: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[candidates]: the mean errors of a stratum, drawn to those of the wider one."""
+        said = len(np.unique(occasion[inside]))
+        if not said:
+            return wider
+        mean = errors[:, inside] @ weight[inside] / weight[inside].sum()
+        return np.asarray((said * mean + _STEADY * wider) / (said + _STEADY))
 
     weights = np.zeros(SHAPE, dtype=np.float32)
-    everywhere = best(np.ones(len(truth), dtype=bool), np.zeros(SHAPE[-1]))
-    parts = (age, sameness, count, familiarity)
-    by_sameness = [best(sameness == same, everywhere) for same in range(SHAPE[1])]
-    for old, same in np.ndindex(SHAPE[:2]):
-        aged = (age == old) & (sameness == same)
-        by_age = best(aged, by_sameness[same])
-        for runs in range(SHAPE[2]):
-            usual = best(aged & (count == runs), by_age)
-            for level in range(SHAPE[3]):
-                place = (old, same, runs, level)
-                inside = np.logical_and.reduce([part == at for part, at in zip(parts, place, strict=True)])
-                weights[place] = best(inside, usual)
+    everywhere = drawn(np.ones(len(truth), dtype=bool), np.zeros(len(candidates)))
+    for same in range(SHAPE[1]):
+        alike = sameness == same
+        of_alike = drawn(alike, everywhere)
+        for old in range(SHAPE[0]):
+            aged = alike & (age == old)
+            of_aged = drawn(aged, of_alike)
+            for runs in range(SHAPE[2]):
+                counted = aged & (count == runs)
+                of_counted = drawn(counted, of_aged)
+                for level in range(SHAPE[3]):
+                    found = drawn(counted & (familiarity == level), of_counted)
+                    weights[old, same, runs, level] = candidates[found.argmin()]
     return Blend(weights)

@@ -1,4 +1,8 @@
-"""How much each member of an expert counts: by how familiar the job is, and how likely its group is new."""
+"""How much each member of an expert counts: by how familiar the job is, and how likely its group is new.
+
+A job is met on a level: how many of its joint keys past jobs had, and whether any past job had its name. In a new group
+the name is what tells most: where it is known its namesakes answer best, where it is not they say nothing.
+"""
 
 from dataclasses import dataclass
 
@@ -11,13 +15,17 @@ from model.evidence.columns import LEVELS
 _STEPS = 20
 #: A member of less weight is not worth its bytes and its time.
 _LEAST = 0.1
-#: A familiarity with fewer jobs takes the weights of all of them.
+#: A level with fewer jobs takes the weights of all that have, or do not have, namesakes.
 _FEWEST = 80
+#: A member that answers less often is not weighed beside the others.
+_NEARLY_ALL = 0.9
+#: Familiarities without and with namesakes.
+MET = 2 * (LEVELS + 1)
 
 
 @dataclass(frozen=True)
 class Mix:
-    """known, new: [LEVELS + 1, targets, members] for jobs of known groups and of new ones, by familiarity.
+    """known, new: [MET, targets, members] for jobs of known groups and of new ones, by `level_of`.
 
     Each sum over the members is one (or zero: no member).
     """
@@ -33,16 +41,16 @@ class Mix:
     def __call__(
         self,
         answers: NDArray[np.float64],
-        familiarity: NDArray[np.int64],
+        levels: NDArray[np.int64],
         strangeness: NDArray[np.float64],
     ) -> NDArray[np.float64]:
         """Answers [n, targets, members] in ln (NaN: none) -> [n, targets]; NaN where nobody answers.
 
-        familiarity: [n]; strangeness: [n] probability of a new group. The weight of a member that does not answer goes
+        levels: [n]; strangeness: [n] probability of a new group. The weight of a member that does not answer goes
         to those that do.
         """
         share = strangeness[:, None, None]
-        told = (1.0 - share) * self.known[familiarity] + share * self.new[familiarity]
+        told = (1.0 - share) * self.known[levels] + share * self.new[levels]
         given = np.isfinite(answers)
         weights = np.where(given, told, 0.0)
         total = weights.sum(axis=-1)
@@ -51,38 +59,57 @@ class Mix:
             return np.asarray(np.where(total > 0, summed / total, np.nan))
 
 
+def level_of(familiarity: NDArray[np.int64], namesakes: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Familiarity [n] and what namesakes took [n, targets], NaN where there are none -> [n], below MET."""
+    return np.asarray(familiarity + (LEVELS + 1) * np.isfinite(namesakes).any(axis=1))
+
+
 def fit_weights(
     answers: NDArray[np.float64],
     truth: NDArray[np.float64],
-    familiarity: NDArray[np.int64],
+    levels: NDArray[np.int64],
     weight: NDArray[np.float64],
 ) -> NDArray[np.float32]:
-    """[LEVELS + 1, targets, members] of the least mean abs ln error; zero for a target that was never measured.
+    """[MET, targets, members] of the least mean abs ln error; zero for a target that was never measured.
 
     answers: [n, targets, members]; truth: [n, targets]; weight: [n, targets] of a job. Found by adding one member after
     the other, the same one as often as it helps: few enough choices not to fit noise.
     """
     targets, members = answers.shape[1:]
-    found = np.zeros((LEVELS + 1, targets, members), dtype=np.float32)
+    found = np.zeros((MET, targets, members), dtype=np.float32)
     for target in range(targets):
         usable = np.isfinite(truth[:, target]) & np.isfinite(answers[:, target]).any(axis=1)
         if not usable.any():
             continue
         own, said = truth[usable, target], answers[usable, target]
-        met, heavy = familiarity[usable], weight[usable, target]
-        usual = _greedy(said, own, heavy)
-        for level in range(LEVELS + 1):
-            inside = met == level
-            enough = inside.sum() >= _FEWEST
-            found[level, target] = _greedy(said[inside], own[inside], heavy[inside]) if enough else usual
+        met, jobs = levels[usable], (said, own, weight[usable, target])
+        everywhere = best_shares(*jobs)
+        for part in np.split(np.arange(MET), 2):
+            usual = _of_some(jobs, np.isin(met, part), everywhere)
+            for level in part.tolist():
+                found[level, target] = _of_some(jobs, met == level, usual)
     return found
 
 
-def _greedy(
-    answers: NDArray[np.float64], truth: NDArray[np.float64], weight: NDArray[np.float64]
+def _of_some(
+    jobs: tuple[NDArray[np.float64], ...], inside: NDArray[np.bool_], otherwise: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """[members] weights that sum to one."""
-    members = np.flatnonzero(np.isfinite(answers).mean(axis=0) > 0.99)
+    """The weights of the jobs inside; the others where they are few."""
+    return best_shares(*(part[inside] for part in jobs)) if inside.sum() >= _FEWEST else otherwise
+
+
+def best_shares(
+    answers: NDArray[np.float64],
+    truth: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    *,
+    least: float = _LEAST,
+) -> NDArray[np.float64]:
+    """[members] weights that sum to one, of the least mean abs error; none of them below `least`.
+
+    answers: [n, members]; truth, weight: [n].
+    """
+    members = np.flatnonzero(np.isfinite(answers).mean(axis=0) > _NEARLY_ALL)
     if not len(members):
         members = np.flatnonzero(np.isfinite(answers).any(axis=0))
     said = np.where(
@@ -95,6 +122,6 @@ def _greedy(
         best = int((weight @ errors).argmin())
         counts[members[best]] += 1
         total += said[:, best]
-    counts[counts < _LEAST * _STEPS] = 0
+    counts[counts < least * _STEPS] = 0
     shares: NDArray[np.float64] = counts / counts.sum()
     return shares

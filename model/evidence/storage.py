@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.evidence.categories import MOST, Categories
-from model.evidence.columns import LEVELS, Columns
+from model.evidence.columns import Columns
 from model.evidence.dialect import Dialects
 from model.evidence.encodings import Encodings, KeyTable, encoded_width
 from model.evidence.expert import FIRST, GROWN, MEMBERS, Basis, Expert, Experts, Panel
 from model.evidence.history import SHAPE, Blend
 from model.evidence.linear import Linear
-from model.evidence.mix import Mix
+from model.evidence.mix import MET, Mix
+from model.evidence.namesakes import Namesakes
 from model.evidence.neighbours import Neighbours
 from model.evidence.strangeness import Strangeness
 from model.evidence.trees import Trees
@@ -162,7 +163,7 @@ def _put_expert(arrays: Arrays, place: str, expert: Expert) -> dict[str, Any]:
     for part in ("keys", "means", "counts"):
         arrays[f"{place}/encodings/{part}"] = np.concatenate([getattr(t, part) for t in tables])
     models = {"linear": basis.linear, "plain": basis.plain, "trees": expert.trees}
-    models |= {"strangeness": expert.strangeness, "mix": expert.mix}
+    models |= {"strangeness": expert.strangeness, "mix": expert.mix, "namesakes": basis.namesakes}
     if basis.neighbours:
         models["neighbours"] = basis.neighbours
     for name, model in models.items():
@@ -203,14 +204,16 @@ def _expert(
     }
     _require(all(blend.weights.shape == SHAPE for blend in by_history.values()), "weights of histories")
     mix = _take(stored, f"{place}/mix", Mix)
-    shape = (LEVELS + 1, targets, len(MEMBERS))
+    shape = (MET, targets, len(MEMBERS))
     _require(mix.known.shape == shape == mix.new.shape, "weights of members")
     strangeness = _take(stored, f"{place}/strangeness", Strangeness)
     _require(strangeness.weights.shape == (len(tables) + 1,), "strangeness of other keys")
     trees = _take(stored, f"{place}/trees", Trees).checked(width, targets * len(GROWN))
     medians = stored[f"{place}/medians"]
     _require(medians.shape == (targets,), "medians of other targets")
-    basis = Basis(columns, categories, linear, plain, neighbours, medians)
+    namesakes = _take(stored, f"{place}/namesakes", Namesakes)
+    _require(namesakes.values.shape == (len(namesakes.names), targets), "namesakes of other targets")
+    basis = Basis(columns, categories, linear, plain, neighbours, namesakes, medians)
     return Expert(basis, encodings, trees, strangeness, mix, by_history)
 
 

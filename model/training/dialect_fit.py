@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.evidence.categories import Categories, fit_categories
-from model.evidence.columns import PLACES, Columns, fit_columns
+from model.evidence.columns import NAMELESS, PLACES, Columns, fit_columns
 from model.evidence.encodings import (
     Encodings,
     centered,
@@ -22,11 +22,12 @@ from model.evidence.encodings import (
     fit_encodings,
     held_out_rows,
 )
-from model.evidence.expert import FIRST, GROWN, MEMBERS, Basis, Expert, members, told
+from model.evidence.expert import FIRST, GROWN, MEMBERS, NAMESAKES, Basis, Expert, members, told
 from model.evidence.facts import WORD_BUCKETS, Facts
 from model.evidence.history import SHOWN, Blend, fit_blend, ln, past_of
 from model.evidence.linear import fit_linear, places_of
-from model.evidence.mix import Mix, fit_weights
+from model.evidence.mix import Mix, fit_weights, level_of
+from model.evidence.namesakes import fit_namesakes
 from model.evidence.neighbours import Neighbours, fit_neighbours
 from model.evidence.strangeness import Strangeness, fit_strangeness
 from model.evidence.trees import Fitted, Trees, from_lightgbm
@@ -163,8 +164,7 @@ class DialectFit:
         strangeness, mix = self._weighers(fits, train, later, others)
 
         def mixed(answers: NDArray[np.float64], met: NDArray[np.bool_]) -> tuple[NDArray[np.float64], Places]:
-            familiarity = familiarity_of(met)
-            return mix(answers, familiarity, strangeness(met)), familiarity
+            return mix(answers, _levels(answers, met), strangeness(met)), familiarity_of(met)
 
         held = self.held_out
         held.known[train], held.known_familiarity[train] = mixed(fits.answers[0], fits.met[0])
@@ -193,6 +193,7 @@ class DialectFit:
         self._words: Words = self._columns.words(unique)
         self._values = self._columns.values(unique, self._words)[self._content]
         self._keys = self._columns.keys(unique)[self._content]
+        self._names = self._columns.names(unique)[self._content]
         self._categories: Categories = fit_categories(self._keys[train], len(self._columns.strings))
         self._codes = self._categories.codes(self._keys)
         self._places = places_of(self._codes, self._categories)
@@ -202,6 +203,7 @@ class DialectFit:
             encoded=encoded_width(self._columns.keys_per_job, len(self._targets)),
             codes=len(self._columns.strings),
             targets=len(self._targets),
+            named=bool((self._names != NAMELESS).any()),
         )
 
     def _rows(self, records: Places, encoded: Rows, codes: Rows, first: NDArray[np.float64]) -> Rows:
@@ -253,7 +255,9 @@ class DialectFit:
             for known, alpha in ((words, _ALPHA), (None, _PLAIN_ALPHA))
         )
         neighbours = self._neighbours(records) if self._with_neighbours else None
-        return Basis(self._columns, self._categories, linear, plain, neighbours, self._medians(records))
+        namesakes = fit_namesakes(self._names[records], NAMELESS, truth, self._groups(records))
+        medians = self._medians(records)
+        return Basis(self._columns, self._categories, linear, plain, neighbours, namesakes, medians)
 
     def _medians(self, records: Places) -> NDArray[np.float64]:
         """[targets]: of the groups' medians, so that none dominates."""
@@ -286,7 +290,7 @@ class DialectFit:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a target that was never measured
             mean = np.nanmean(errors, axis=1)
-        others = np.delete(mean, FIRST.index("neighbours"), axis=2).min(axis=2)
+        others = mean[..., [FIRST.index("linear"), FIRST.index("plain")]].min(axis=2)
         return bool((mean[..., FIRST.index("neighbours")] < _WORTH * others).any())
 
     def _without_neighbours(self, cut: _Cut) -> _Cut:
@@ -300,7 +304,7 @@ class DialectFit:
         content, first, place = np.unique(self._content[records], return_index=True, return_inverse=True)
         one = records[first]
         numbers = self._values[one, : self._layout.numbers]
-        return basis.first(self._words.rows(content), numbers, self._codes[one])[place]
+        return basis.first(self._words.rows(content), numbers, self._codes[one], self._names[one])[place]
 
     def _grow(
         self, cuts: Sequence[_Cut], inside: Sequence[Places], train: Places, *, held_out: bool = False
@@ -364,13 +368,13 @@ class DialectFit:
         known = fit_weights(
             np.concatenate([fits.answers[0], fits.later]),
             np.concatenate([truth, self._truth[later]]),
-            familiarity_of(np.concatenate([fits.met[0], fits.later_met])),
+            np.concatenate([_levels(fits.answers[0], fits.met[0]), _levels(fits.later, fits.later_met)]),
             np.tile(np.concatenate([heavy, new])[:, None], truth.shape[1]),
         )
         answers, groups = fits.answers[1], self._groups(train)
-        new_to = [(answers, truth, familiarity_of(fits.met[1]), evened(answers, truth, groups))]
+        new_to = [(answers, truth, _levels(answers, fits.met[1]), evened(answers, truth, groups))]
         if others:
-            new_to.append((others.answers, others.truth, others.familiarity, others.weight))
+            new_to.append((others.answers, others.truth, _levels(others.answers, others.met), others.weight))
         several = bool(np.isfinite(answers).any())
         if not several and not others:  # nobody has ever met a new group
             return fit_strangeness(fits.met[0], fits.met[1][:0]), Mix(known, known)
@@ -380,12 +384,25 @@ class DialectFit:
         columns = fits.met[0].shape[1]
         return fit_strangeness(others.known_met, others.met, columns=columns), Mix(known, strange)
 
+    def _occasions(self, rows: Sequence[int]) -> tuple[Truth, Places]:
+        """Of some records with dates: weights [n], each day alike and in it each group, and which day and group [n].
+
+        A day's runs share a version and a machine: the 1,350 records of VTR's `val` are those of one.
+        """
+        days = [(self._records[row].date or "")[:10] for row in rows]
+        _, day = np.unique(np.array(days), return_inverse=True)
+        _, group = np.unique(np.array(self._groups(np.array(rows))), return_inverse=True)
+        both, occasion, runs = np.unique(
+            np.stack([day, group]), axis=1, return_inverse=True, return_counts=True
+        )
+        groups = np.bincount(both[0])
+        return 1.0 / (runs[occasion] * groups[day]), occasion
+
     def _fit_history(self, train: Places, later: Places) -> dict[int, Blend]:
         """Per target, how past runs move an estimate; fills `informed`."""
         found = {}
         held = self.held_out
         own, familiarity = held.informed_own, held.informed_familiarity
-        weights = dict(zip((*train, *later), np.concatenate(self._weights(train, later)), strict=True))
         for place, target in enumerate(self._targets):
             pasts = {
                 row: past
@@ -398,6 +415,7 @@ class DialectFit:
                 continue
             # Estimates of jobs whose group is known and whose group is new, each with its own familiarity.
             rows = [*fitted, *fitted, *new]
+            weight, occasion = self._occasions(rows)
             blend = fit_blend(
                 [pasts[row] for row in rows],
                 np.concatenate(
@@ -411,12 +429,18 @@ class DialectFit:
                     ]
                 ),
                 self._truth[rows, place],
-                np.array([weights[row] for row in rows]),
+                weight,
+                occasion,
             )
             found[place] = blend
             for row, past in pasts.items():
                 held.informed[row, place] = blend(past, own[row, place], int(familiarity[row]))
         return found
+
+
+def _levels(answers: NDArray[np.float64], met: NDArray[np.bool_]) -> Places:
+    """Answers [n, targets, MEMBERS], met [n, keys] -> [n] the levels on which the members are weighed."""
+    return level_of(familiarity_of(met), answers[..., NAMESAKES])
 
 
 def _work(facts: Facts) -> int:

@@ -41,13 +41,17 @@ class EvidenceSettings:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the columns of a row are: numbers, meaning, encodings, codes, and what the first members say."""
+    """Where the columns of a row are: numbers, meaning, encodings, codes, and what the first members say.
+
+    named: whether jobs have names, and so namesakes.
+    """
 
     numbers: int
     meaning: int
     encoded: int
     codes: int
     targets: int
+    named: bool
 
     def with_codes(self, rows: Rows, codes: Rows) -> Rows:
         """The rows with other codes."""
@@ -63,7 +67,7 @@ class Layout:
         """The columns that a member looks at for a target."""
         codes = np.arange(self._code, self._code + self.codes)
         first = self._code + self.codes + target * len(FIRST)
-        told = np.arange(first, first + len(FIRST))
+        told = np.array([first + k for k, one in enumerate(FIRST) if self.named or one != "namesakes"])
         named: Mapping[str, Sequence[Places]] = {
             "bare": (np.arange(self.numbers + self.meaning),),
             "categories": (np.arange(self.numbers), codes),

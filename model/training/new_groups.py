@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.evidence.columns import LEVELS
-from model.evidence.encodings import familiarity_of
 
 #: The others together count as so many groups.
 _GROUPS = 3.0
@@ -36,11 +35,6 @@ class NewGroups:
     weight: Floats
     met: Met
     known_met: Met
-
-    @property
-    def familiarity(self) -> NDArray[np.int64]:
-        """[n]"""
-        return familiarity_of(self.met)
 
 
 def evened(answers: Floats, truth: Floats, groups: Sequence[str]) -> Floats:

@@ -91,6 +91,27 @@ def test_the_ratio_is_of_group_means_and_the_best_baseline_is_named() -> None:
     assert row["interval"] == pytest.approx([1 / 3, 2.0], abs=1e-5)
 
 
+def test_hindsight_mixes_the_model_and_all_who_answer_every_record() -> None:
+    cell = a_cell(["a", "a", "b"])
+    errors = {JOBCAST: (0.5, 0.5, 0.5), "good": (-0.4, -0.4, -0.4), "poor": (0.0, 0.0, math.nan)}
+    (one,) = answers([(cell, errors)], replace(ASKED, least_share=0.0))
+    assert (one.row["baseline"], one.row["n"]) == ("poor", 2)
+    assert one.row["hindsight"] == pytest.approx(0.0)  # on the two that are compared "poor" alone is right
+    (one,) = answers([(cell, errors)])  # "poor" leaves too many out; the others err to either side
+    assert one.row["baseline"] == "good"
+    assert one.row["hindsight"] == pytest.approx(0.005)  # nine twentieths and eleven
+    (verdict,) = verdicts(ASKED, [one], 0)
+    assert verdict["figure"] == pytest.approx(1.25)
+    assert verdict["hindsight"] == pytest.approx(0.0125, abs=1e-4)
+
+
+def test_hindsight_is_no_better_than_who_errs_to_one_side() -> None:
+    errors = {JOBCAST: (0.2, 0.2), "good": (0.4, 0.4), "poor": (1.0, 1.0)}
+    found = answers([(a_cell(["a", "b"]), errors)])
+    assert found[0].row["hindsight"] == pytest.approx(0.2)
+    assert verdicts(ASKED, found, 0)[0]["hindsight"] == pytest.approx(0.5)
+
+
 def test_a_baseline_that_answers_few_records_is_not_the_bar_unless_asked_for() -> None:
     cell = a_cell(["a", "b", "c"])
     errors = {JOBCAST: (0.1, 0.3, 0.8), "good": (0.01, math.nan, 0.2), "poor": (1.0, 1.0, 1.0)}

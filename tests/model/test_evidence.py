@@ -22,10 +22,11 @@ from model.checkpoint import EXPERTS, SEEN, Checkpoint, Manifest, write_manifest
 from model.errors import CheckpointError
 from model.evidence import storage
 from model.evidence.categories import MOST, Categories, fit_categories
-from model.evidence.columns import LEVELS, Columns, fit_columns
+from model.evidence.columns import LEVELS, NAMELESS, Columns, fit_columns
 from model.evidence.dialect import Dialects, fit_dialects
 from model.evidence.encodings import centered, familiarity_of, fit_encodings, held_out_rows
 from model.evidence.expert import (
+    FIRST,
     GROWN,
     MEMBERS,
     Basis,
@@ -37,10 +38,11 @@ from model.evidence.expert import (
     members,
     told,
 )
-from model.evidence.facts import WORD_BUCKETS, Facts, facts_of, hashed, without_digits
+from model.evidence.facts import OWN_NAME, WORD_BUCKETS, Facts, facts_of, hashed, without_digits
 from model.evidence.history import SHAPE, Blend, Past, fit_blend, ln, median_of_three, past_of
 from model.evidence.linear import fit_linear, places_of
-from model.evidence.mix import Mix, fit_weights
+from model.evidence.mix import MET, Mix, fit_weights, level_of
+from model.evidence.namesakes import fit_namesakes
 from model.evidence.neighbours import fit_neighbours
 from model.evidence.strangeness import fit_strangeness
 from model.evidence.trees import Fitted, Trees, from_lightgbm
@@ -96,7 +98,7 @@ def test_facts_are_numbers_strings_and_words_by_their_path() -> None:
         "~b": 22.0,
         "~memory": 12.0,
         "(leaves)": 13,
-        "(characters)": sum(map(len, facts.strings.values())),
+        "(characters)": sum(len(text) for path, text in facts.strings.items() if path != OWN_NAME),
         "(lines)": 0,
     }
     assert facts.strings["files[]"] == "a1|b 22"
@@ -231,7 +233,7 @@ def test_columns_are_the_numbers_that_vary_and_the_strings_that_recur() -> None:
     columns = fit_columns(facts)
     assert "bytes" in columns.numbers
     assert "threads" not in columns.numbers
-    assert set(columns.strings) == set(columns.few) == {"task", "context.machine"}
+    assert set(columns.strings) == set(columns.few) == {"task", "context.machine", OWN_NAME}
     values, keys = columns.values(facts, columns.words(facts)), columns.keys(facts)
     assert values[7, columns.numbers.index("bytes")] == 7001.0
     assert values.dtype == np.float32
@@ -341,6 +343,61 @@ def test_neighbours_answer_with_the_closest_that_were_measured() -> None:
     assert np.isnan(nobody.predict(words)).all()
 
 
+# Namesakes
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        ("NFCORE_CHIPSEQ:CHIPSEQ:FASTQC_TRIMGALORE:FASTQC", "fastqc"),
+        ("NFCORE_RNASEQ.RNASEQ.ALIGN_STAR.SAMTOOLS_SORT", "samtools_sort"),
+        ("toolshed.example/repos/devteam/bowtie2/bowtie2/2.3.4.2+galaxy0", "bowtie2"),
+        ("collect.py", "collect.py"),
+        ("FastQC", "fastqc"),
+        ("2.3", None),
+        ("", None),
+    ],
+)
+def test_a_job_is_called_what_it_is_called_in_another_workflow(task: str, name: str | None) -> None:
+    facts = facts_of(job({"workflow": "w", "task": task}))
+    assert facts.strings.get(OWN_NAME) == name
+
+
+def test_names_in_lists_are_of_parts_and_a_task_names_a_job_before_its_program() -> None:
+    facts = facts_of(job({"inputs": [{"tool": "cut"}], "command": {"program": "/bin/sort"}}))
+    assert facts.strings[OWN_NAME] == "sort"
+    assert facts_of(job({"command": {"program": "sort"}, "task": "merge"})).strings[OWN_NAME] == "merge"
+    assert OWN_NAME not in facts_of(job({"inputs": [{"tool": "cut"}]})).strings
+
+
+def test_namesakes_are_the_median_of_groups_and_each_group_counts_once() -> None:
+    names = np.array([7, 7, 7, 7, 7, 9, NAMELESS, 9], dtype=np.uint32)
+    truth = np.array([[1.0], [2.0], [9.0], [4.0], [5.0], [np.nan], [3.0], [np.nan]])
+    groups = ["a", "a", "a", "b", "c", "c", "c", "d"]
+    namesakes = fit_namesakes(names, NAMELESS, truth, groups)
+    said = namesakes.predict(np.array([7, 9, 8, NAMELESS], dtype=np.uint32))[:, 0]
+    assert said[0] == 4.0  # of 2, 4 and 5
+    assert np.isnan(said[1:]).all()
+    nobody = fit_namesakes(names[:0], NAMELESS, truth[:0], [])
+    assert np.isnan(nobody.predict(names)).all() and nobody.predict(names).shape == (8, 1)
+
+
+def test_jobs_with_namesakes_are_met_on_levels_of_their_own() -> None:
+    namesakes = np.array([[np.nan, np.nan], [np.nan, 1.0]])
+    assert level_of(np.array([LEVELS, LEVELS]), namesakes).tolist() == [LEVELS, MET - 1]
+    # Without namesakes the second member is right, with them the third, which then answers.
+    draw = np.random.default_rng(0)
+    truth = draw.normal(size=(400, 1))
+    named = np.arange(400) >= 200
+    right, wrong = truth + 0.01, draw.normal(size=truth.shape)
+    answers = np.stack([wrong, np.where(named[:, None], wrong, right), right], axis=2)
+    answers[~named, :, 2] = np.nan
+    levels = level_of(np.zeros(400, dtype=np.int64), answers[..., 2])
+    weights = fit_weights(answers, truth, levels, np.ones((400, 1)))
+    assert weights[0, 0].tolist() == weights[3, 0].tolist() == pytest.approx([0, 1, 0])
+    assert weights[LEVELS + 1, 0].tolist() == weights[LEVELS + 4, 0].tolist() == pytest.approx([0, 0, 1])
+
+
 # The mix
 
 
@@ -365,7 +422,7 @@ def test_a_mix_prefers_who_errs_less_and_does_without_who_is_silent() -> None:
 
 
 def test_the_more_likely_a_group_is_new_the_more_the_weights_of_new_groups_count() -> None:
-    weights = np.zeros((2, LEVELS + 1, 1, 2), dtype=np.float32)
+    weights = np.zeros((2, MET, 1, 2), dtype=np.float32)
     weights[0, ..., 0] = weights[1, ..., 1] = 1
     mix = Mix(*weights)
     answers = np.array([[[1.0, 3.0]]] * 3)
@@ -397,8 +454,8 @@ def test_two_members_that_err_to_either_side_share_the_weight() -> None:
 
 
 def test_the_residual_member_adds_to_the_plain_one_and_the_last_is_the_median() -> None:
-    first, grown = np.zeros((1, 1, 3)), np.zeros((1, 1, len(GROWN)))
-    first[0, 0] = 1, 20, 300
+    first, grown = np.zeros((1, 1, len(FIRST))), np.zeros((1, 1, len(GROWN)))
+    first[0, 0, FIRST.index("plain")] = 20
     grown[0, 0, GROWN.index("residual")] = 4
     answers = members(first, grown, np.array([7.0]))[0, 0]
     assert answers[MEMBERS.index("residual")] == 24
@@ -678,12 +735,12 @@ def test_a_blend_follows_its_weights_and_does_without_an_estimate() -> None:
 def test_a_fitted_blend_finds_what_the_truth_follows() -> None:
     """Unchanged jobs repeat their last value; changed ones take what their own estimate says, if familiar."""
     random = np.random.default_rng(0)
-    size = 1200
+    size = 12_000
     last, median, own = random.normal(size=(3, size))
     same, familiar = random.integers(0, 2, size), 4 * random.integers(0, 2, size)
     truth = np.where(same == 1, last, np.where(familiar == 4, own, 0.5 * last + 0.5 * median))
     pasts = [Past(*one, 3, int(kept), 2) for *one, kept in zip(last, median, same, strict=True)]
-    blend = fit_blend(pasts, own, familiar, truth, np.ones(size))
+    blend = fit_blend(pasts, own, familiar, truth, np.ones(size), np.arange(size))
     np.testing.assert_allclose(blend.weights[2, 1, 2, 0, :2], (1.0, 0.0))
     np.testing.assert_allclose(blend.weights[2, 1, 2, 4, :2], (1.0, 0.0))
     np.testing.assert_allclose(blend.weights[2, 0, 2, 4, 1], 1.0)
@@ -701,8 +758,25 @@ def test_a_blend_follows_the_jobs_that_weigh_more() -> None:
     truth = np.where(recent, last, own)
     pasts = [Past(value, value, 1, 1, 0) for value in last]
     for weight, expected in ((1.0, 1.0), (10.0, 0.0)):
-        blend = fit_blend(pasts, own, np.zeros(400, dtype=np.int64), truth, np.where(recent, weight, 1.0))
+        nobody, weights = np.zeros(400, dtype=np.int64), np.where(recent, weight, 1.0)
+        blend = fit_blend(pasts, own, nobody, truth, weights, np.arange(400))
         assert blend.weights[0, 1, 0, 0, 1] == expected
+
+
+@pytest.mark.parametrize(("occasions", "followed"), [(1, 0.0), (4000, 1.0)])
+def test_many_runs_of_one_occasion_say_no_more_than_one(occasions: int, followed: float) -> None:
+    """Old runs say that past values are right, four thousand new ones that the estimate is: on one day, or on many."""
+    random = np.random.default_rng(2)
+    last, own = random.normal(5, 1, (2, 8000))
+    new = np.arange(8000) >= 4000
+    truth = np.where(new, own, last)
+    pasts = [Past(value, value, 1, 1, int(one)) for value, one in zip(last, new, strict=True)]
+    occasion = np.where(new, 4000 + np.arange(8000) % occasions, np.arange(8000))
+    # All new runs together weigh as much as one old run where they are of one day.
+    weight = np.where(new, occasions / 4000, 1.0)
+    blend = fit_blend(pasts, own, np.zeros(8000, dtype=np.int64), truth, weight, occasion)
+    assert blend.weights[1, 1, 0, 0, 1] == followed
+    assert blend.weights[0, 1, 0, 0, 1] == 0.0
 
 
 # Experts
@@ -725,12 +799,16 @@ def an_expert(*, with_history: bool = True, with_neighbours: bool = True) -> Exp
     )
     neighbours = fit_neighbours(words, truth, WORD_BUCKETS) if with_neighbours else None
     medians = np.array([np.median(truth[:, 0]), np.median(truth[:, 1]), np.nan])
-    basis = Basis(columns, categories, linear, plain, neighbours, medians)
+    names = columns.names(facts)
+    namesakes = fit_namesakes(names, NAMELESS, truth, ["one group"] * 60)
+    basis = Basis(columns, categories, linear, plain, neighbours, namesakes, medians)
     encodings = fit_encodings(keys, centered(truth))
-    rows = np.hstack([values, encodings.rows(keys)[0], codes, told(basis.first(words, numbers, codes))])
+    rows = np.hstack(
+        [values, encodings.rows(keys)[0], codes, told(basis.first(words, numbers, codes, names))]
+    )
     general = GROWN.index("general") * len(TARGETS)
     trees = from_lightgbm([grown(fitted(rows, truth[:, target]), general + target) for target in (0, 1)])
-    weights = np.zeros((LEVELS + 1, len(TARGETS), len(MEMBERS)), dtype=np.float32)
+    weights = np.zeros((MET, len(TARGETS), len(MEMBERS)), dtype=np.float32)
     weights[..., MEMBERS.index("general")] = 0.9
     weights[..., MEMBERS.index("linear")] = weights[..., MEMBERS.index("neighbours")] = 0.05
     followed = np.zeros(SHAPE, dtype=np.float32)
@@ -1004,7 +1082,7 @@ def test_every_group_and_every_dialect_counts_alike() -> None:
     errors = np.abs(np.median(both.answers, axis=2) - both.truth)
     parts = [float((both.weight * errors)[rows].sum()) for rows in (slice(80), slice(80, None))]
     assert parts[0] == pytest.approx(parts[1])
-    assert both.familiarity.max() == 0
+    assert familiarity_of(both.met).max() == 0
     assert both.known_met.all()
     assert together([]) is None
 

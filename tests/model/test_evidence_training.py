@@ -10,9 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from model.evidence import storage
-from model.evidence.expert import Experts, field_of
+from model.evidence.expert import NAMESAKES, Experts, field_of
 from model.evidence.facts import facts_of
 from model.evidence.history import ln
+from model.evidence.mix import level_of
 from model.jobs.job import Job
 from model.targets import DEFAULT_TARGETS
 from model.training.corpus import Histories, Record
@@ -116,7 +117,7 @@ def rule() -> Fit:
 
 
 def test_codes_are_put_where_the_codes_are() -> None:
-    layout = Layout(numbers=2, meaning=1, encoded=2, codes=2, targets=1)
+    layout = Layout(numbers=2, meaning=1, encoded=2, codes=2, targets=1, named=True)
     rows = np.arange(20, dtype=np.float32).reshape(2, 10)
     found = layout.with_codes(rows, np.full((2, 2), -1, dtype=np.float32))
     assert np.flatnonzero(found[0] == -1).tolist() == [5, 6]
@@ -242,6 +243,40 @@ def test_later_records_decide_how_far_past_runs_are_followed() -> None:
     alone = later.experts.by_field[FIELD].experts["synthetic"].by_history[0].weights
     assert weights[0, 0, 2, :, 1].max() < 0.3  # three past runs, another configuration, a day ago
     assert alone[0, 0, 1, :, 1].min() > 0.7  # two past runs
+
+
+def test_one_day_of_many_runs_does_not_decide_how_far_past_runs_are_followed() -> None:
+    """On nine days all runs are as the configuration says, on the last one 540 are as the runs before them were."""
+    draw = np.random.default_rng(4)
+    made: list[Record] = []
+    for key in range(600):
+        first = key % 9 if key < 60 else 10
+        for day in (first, first + 1):
+            size, split = int(draw.integers(1, 100)), "val" if day == 11 else "train"
+            log = math.log(size) if day < 11 else ln(made[-1].targets[RUNTIME])
+            made.append(record(len(made), {"bytes": size}, log, key=f"k{key}", day=day, split=split))
+    weights = fit(made).experts.by_field[FIELD].experts["synthetic"].by_history[0].weights
+    assert weights[0, 0, 0, :, 1].min() > 0.7  # one past run, another configuration
+
+
+def test_a_new_application_is_told_by_the_namesakes_of_its_tasks() -> None:
+    """What a task takes follows from its own name; what else it says belongs to its application."""
+    draw = np.random.default_rng(5)
+    made = []
+    for i in range(400):
+        tool, application = i % 20, i // 20 % 8
+        name = f"APP{application}:PART{draw.integers(3)}:TOOL_{'abcdefghijklmnopqrst'[tool]}"
+        log = 7.0 * math.sin(tool) + float(draw.normal(0, 0.05))
+        made.append(record(i, {"task": name, "bytes": i * 31 % 97}, log, group=f"g{application}"))
+    found = fit(made)
+    expert = found.experts.by_field[FIELD].experts["synthetic"]
+    named = level_of(np.array([0]), np.zeros((1, 1)))[0]
+    assert expert.mix.new[named, 0, NAMESAKES] > 0.2
+    assert found.error("unknown") < 0.3 < found.error_of_the_median()
+    job = Job("nextflow", "job", "", {"task": "APP99:WHOLE:TOOL_c", "bytes": 5})
+    said = found.experts.advise(job)
+    assert said is not None
+    assert math.log(said.values[RUNTIME]) == pytest.approx(7.0 * math.sin(2), abs=0.3)
 
 
 def test_examples_carry_what_is_said_of_their_record(recurring: Fit) -> None:
