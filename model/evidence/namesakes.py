@@ -31,17 +31,28 @@ def fit_namesakes(
 
     A name stands for the median of its groups' medians: a large group says no more than a small one.
     """
+    named = names != nameless
+    inside = [group for group, has in zip(groups, named, strict=True) if has]
+    distinct, values = medians_of_groups(names[named], inside, truth[named])
+    return Namesakes(distinct, values.astype(np.float32))
+
+
+def medians_of_groups(
+    names: NDArray[np.uint32], groups: Sequence[str], truth: NDArray[np.float64]
+) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
+    """Names, groups [n]; truth [n, T] in ln, NaN where not measured -> distinct names [K], [K, T].
+
+    Each name's median of its groups' medians; NaN where none of its jobs was measured.
+    """
     _, group = np.unique(np.array(groups, dtype=np.str_), return_inverse=True)
-    named = np.flatnonzero(names != nameless)
-    distinct, place = np.unique(names[named], return_inverse=True)
-    values = np.full((len(distinct), truth.shape[1]), np.nan, dtype=np.float32)
-    for target in range(truth.shape[1]):
-        own = truth[named, target]
+    distinct, place = np.unique(names, return_inverse=True)
+    values = np.full((len(distinct), truth.shape[1]), np.nan)
+    for target, own in enumerate(truth.T):
         kept = np.isfinite(own)
-        inside, of_both = _medians(np.stack([place[kept], group[named[kept]]]), own[kept])
+        inside, of_both = _medians(np.stack([place[kept], group[kept]]), own[kept])
         (name,), of_name = _medians(inside[:1], of_both)
         values[name, target] = of_name
-    return Namesakes(distinct, values)
+    return distinct, values
 
 
 def _medians(

@@ -27,7 +27,7 @@ from model.evidence.facts import WORD_BUCKETS, Facts
 from model.evidence.history import SHOWN, Blend, fit_blend, ln, past_of
 from model.evidence.linear import fit_linear, places_of
 from model.evidence.mix import Mix, fit_weights, level_of
-from model.evidence.namesakes import fit_namesakes
+from model.evidence.namesakes import fit_namesakes, medians_of_groups
 from model.evidence.neighbours import Neighbours, fit_neighbours
 from model.evidence.strangeness import Strangeness, fit_strangeness
 from model.evidence.trees import Fitted, Trees, from_lightgbm
@@ -261,13 +261,10 @@ class DialectFit:
 
     def _medians(self, records: Places) -> NDArray[np.float64]:
         """[targets]: of the groups' medians, so that none dominates."""
-        groups: dict[str, list[int]] = {}
-        for row, name in zip(records.tolist(), self._groups(records), strict=True):
-            groups.setdefault(name, []).append(row)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a target that was never measured
-            found = [np.nanmedian(self._truth[rows], axis=0) for rows in groups.values()]
-            return np.asarray(np.nanmedian(found, axis=0))
+        alike = np.zeros(len(records), dtype=np.uint32)
+        _, values = medians_of_groups(alike, self._groups(records), self._truth[records])
+        of_all: NDArray[np.float64] = values[0]
+        return of_all
 
     def _neighbours(self, records: Places) -> Neighbours:
         """Among distinct jobs, evenly drawn."""

@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -16,10 +17,12 @@ def forked(
 ) -> Iterator[Result]:
     """`work` on every item, results in order. What `work` holds, such as a corpus, is inherited rather than sent.
 
-    chunk: items that a process takes at a time; many where an item is little work.
+    chunk: items that a process takes at a time; many where an item is little work. One process alone has one thread
+    too: sums of floats differ with their number, and so would results.
     """
     if processes <= 1:
-        yield from map(work, items)
+        with _one_thread():
+            yield from map(work, items)
         return
     global _work
     _work = work
@@ -31,11 +34,12 @@ def forked(
 _work: Callable[[Any], Any]
 
 
-def _one_thread() -> None:
+def _one_thread() -> AbstractContextManager[Any]:
     from threadpoolctl import threadpool_limits
 
     # A process forked from one that used OpenMP hangs as soon as it starts OpenMP threads of its own.
-    threadpool_limits(1)
+    limits: AbstractContextManager[Any] = threadpool_limits(1)
+    return limits
 
 
 def _call(item: Any) -> Any:

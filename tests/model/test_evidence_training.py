@@ -144,7 +144,7 @@ def recurring() -> Fit:
 
 @pytest.fixture(scope="module")
 def noise() -> Fit:
-    """Fifty works with a random runtime each, all of them run on five machines."""
+    """Fifty works with a random runtime each, all of them run on five machines, and later on two more."""
     draw = np.random.default_rng(2)
     made = []
     for work in range(50):
@@ -154,7 +154,9 @@ def noise() -> Fit:
             "n": int(draw.integers(99)),
         }
         log = float(draw.normal(5, 1))
-        made += [record(5 * work + m, config, log, machine=m, group=f"g{work % 7}") for m in range(5)]
+        for m in range(7):
+            split = "val" if m >= 5 else "train"
+            made.append(record(7 * work + m, config, log, machine=m, group=f"g{work % 7}", split=split))
     return fit(made)
 
 
@@ -169,8 +171,9 @@ def test_random_runtimes_are_not_reproduced_for_held_out_records(noise: Fit) -> 
     advised = [noise.experts.advise(job_of(one)) for one in noise.records]
     fitted = np.array([math.log(one.values[RUNTIME]) for one in advised if one is not None])
     in_sample = float(np.abs(fitted - noise.truth).mean())
+    assert in_sample < 0.8 * noise.error_of_the_median()
     for part in ("known", "unknown"):
-        assert noise.error(part) > 1.05 * in_sample
+        assert noise.error(part) > 1.5 * in_sample
         assert noise.error(part) > 0.9 * noise.error_of_the_median()
 
 
