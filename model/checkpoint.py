@@ -26,7 +26,7 @@ from model.prompt import Prompt, PromptEncoder, Standing
 from model.targets import Target
 from model.text import TEXT_VERSION, masked_content
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MANIFEST = "jobcast.json"
 SEEN = "seen.bin"
 EXPERTS = "experts.npz"

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evidence.facts import OWN_NAME, WORD_BUCKETS, Facts, hashed, without_digits
+from model.evidence.facts import WORD_BUCKETS, Facts, hashed, without_digits
 from model.evidence.words import Words, joined, weighed
 
 #: Joint keys of a job, from coarse to fine.
 LEVELS = 6
 
 _MOST_NUMBERS = 240
-#: The hash of no name.
-NAMELESS = hashed("")
 #: A word that fewer jobs have says nothing of others.
 _FEWEST_WORDS = 2
 _MOST_STRINGS = 24
@@ -67,10 +65,6 @@ class Columns:
     def keys(self, facts: Sequence[Facts]) -> NDArray[np.uint32]:
         """[jobs, keys_per_job]: the strings' own keys, then the joint ones."""
         return np.array([self._keys(one) for one in facts], dtype=np.uint32).reshape(-1, self.keys_per_job)
-
-    def names(self, facts: Sequence[Facts]) -> NDArray[np.uint32]:
-        """[jobs]: what each is called, hashed; NAMELESS where it has no name."""
-        return np.array([hashed(one.strings.get(OWN_NAME, "")) for one in facts], dtype=np.uint32)
 
     def _keys(self, facts: Facts) -> list[int]:
         def joint(paths: Sequence[str]) -> str:

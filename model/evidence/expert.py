@@ -22,7 +22,7 @@ from model.evidence.facts import Facts, facts_of
 from model.evidence.history import Blend, median_of_three, past_of
 from model.evidence.linear import Linear, places_of
 from model.evidence.mix import Mix, level_of
-from model.evidence.namesakes import Namesakes
+from model.evidence.namesakes import Namesakes, names_of
 from model.evidence.neighbours import Neighbours
 from model.evidence.strangeness import Strangeness
 from model.evidence.trees import Trees
@@ -37,7 +37,6 @@ FIRST = ("linear", "plain", "neighbours", "namesakes")
 GROWN = ("bare", "categories", "worded", "named", "residual", "stacked", "general")
 #: Last the median of past jobs: of a job unlike all others nothing more may be known.
 MEMBERS = (*FIRST, *GROWN, "median")
-NAMESAKES = MEMBERS.index("namesakes")
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,16 @@ class Basis:
         numbers: NDArray[np.float32],
         codes: NDArray[np.float32],
         names: NDArray[np.uint32],
-    ) -> NDArray[np.float64]:
-        """Words, numbers [n, N], codes [n, columns] and names [n] of n jobs -> [n, targets, FIRST] in ln."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Words, numbers [n, N], codes [n, columns] and names of n jobs -> [n, targets, FIRST] in ln.
+
+        And how their names are known [n, targets].
+        """
         places = places_of(codes, self.categories)
         said = [model.predict(words, numbers, places) for model in (self.linear, self.plain)]
         said.append(self.neighbours.predict(words) if self.neighbours else np.full_like(said[0], np.nan))
-        said.append(self.namesakes.predict(names))
-        return np.stack(said, axis=2)
+        of_name, known = self.namesakes.predict(names)
+        return np.stack([*said, of_name], axis=2), known
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,13 @@ class Expert:
         values = columns.values([facts], words)
         codes = self.basis.categories.codes(keys)
         encoded, met = self.encodings.rows(keys)
-        first = self.basis.first(words, values[:, : len(columns.numbers)], codes, columns.names([facts]))
+        numbers = values[:, : len(columns.numbers)]
+        first, known = self.basis.first(words, numbers, codes, names_of([facts]))
         row = np.concatenate([part[0] for part in (values, encoded, codes, told(first))])
         grown = self.trees.predict(row, len(GROWN) * targets).reshape(len(GROWN), targets)
         answers = members(first, grown.T[None], self.basis.medians)
         familiarity = familiarity_of(met)
-        levels = level_of(familiarity, answers[..., NAMESAKES])
-        return self.mix(answers, levels, self.strangeness(met))[0], int(familiarity[0])
+        return self.mix(answers, level_of(familiarity, known), self.strangeness(met))[0], int(familiarity[0])
 
     def advise(self, job: Job, facts: Facts, targets: Sequence[str]) -> Evidence:
         """The evidence for a job and its history."""

@@ -1,7 +1,7 @@
 """How much each member of an expert counts: by how familiar the job is, and how likely its group is new.
 
-A job is met on a level: how many of its joint keys past jobs had, and whether any past job had its name. In a new group
-the name is what tells most: where it is known its namesakes answer best, where it is not they say nothing.
+A job is met on a level: how many of its joint keys past jobs had, and how its name is known. In a new group the name is
+what tells most: where it is known its namesakes answer best, where only its words are they tell less, else nothing.
 """
 
 from dataclasses import dataclass
@@ -10,17 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.evidence.columns import LEVELS
+from model.evidence.namesakes import OWN
 
 #: Steps of the search: a weight is a multiple of one part in this many.
 _STEPS = 20
 #: A member of less weight is not worth its bytes and its time.
 _LEAST = 0.1
-#: A level with fewer jobs takes the weights of all that have, or do not have, namesakes.
+#: A level with fewer jobs takes the weights of all whose names are known as well.
 _FEWEST = 80
 #: A member that answers less often is not weighed beside the others.
 _NEARLY_ALL = 0.9
-#: Familiarities without and with namesakes.
-MET = 2 * (LEVELS + 1)
+#: Familiarities by how a name is known.
+MET = (OWN + 1) * (LEVELS + 1)
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,12 @@ class Mix:
     ) -> NDArray[np.float64]:
         """Answers [n, targets, members] in ln (NaN: none) -> [n, targets]; NaN where nobody answers.
 
-        levels: [n]; strangeness: [n] probability of a new group. The weight of a member that does not answer goes
-        to those that do.
+        levels: [n, targets]; strangeness: [n] probability of a new group. The weight of a member that does not
+        answer goes to those that do.
         """
         share = strangeness[:, None, None]
-        told = (1.0 - share) * self.known[levels] + share * self.new[levels]
+        place = (levels, np.arange(levels.shape[1]))
+        told = (1.0 - share) * self.known[place] + share * self.new[place]
         given = np.isfinite(answers)
         weights = np.where(given, told, 0.0)
         total = weights.sum(axis=-1)
@@ -59,9 +61,9 @@ class Mix:
             return np.asarray(np.where(total > 0, summed / total, np.nan))
 
 
-def level_of(familiarity: NDArray[np.int64], namesakes: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Familiarity [n] and what namesakes took [n, targets], NaN where there are none -> [n], below MET."""
-    return np.asarray(familiarity + (LEVELS + 1) * np.isfinite(namesakes).any(axis=1))
+def level_of(familiarity: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Familiarity [n] and how the name is known [n, targets] -> [n, targets], below MET."""
+    return familiarity[:, None] + (LEVELS + 1) * known
 
 
 def fit_weights(
@@ -72,8 +74,8 @@ def fit_weights(
 ) -> NDArray[np.float32]:
     """[MET, targets, members] of the least mean abs ln error; zero for a target that was never measured.
 
-    answers: [n, targets, members]; truth: [n, targets]; weight: [n, targets] of a job. Found by adding one member after
-    the other, the same one as often as it helps: few enough choices not to fit noise.
+    answers: [n, targets, members]; truth, levels: [n, targets]; weight: [n, targets] of a job. Found by adding one
+    member after the other, the same one as often as it helps: few enough choices not to fit noise.
     """
     targets, members = answers.shape[1:]
     found = np.zeros((MET, targets, members), dtype=np.float32)
@@ -82,9 +84,9 @@ def fit_weights(
         if not usable.any():
             continue
         own, said = truth[usable, target], answers[usable, target]
-        met, jobs = levels[usable], (said, own, weight[usable, target])
+        met, jobs = levels[usable, target], (said, own, weight[usable, target])
         everywhere = best_shares(*jobs)
-        for part in np.split(np.arange(MET), 2):
+        for part in np.split(np.arange(MET), OWN + 1):
             usual = _of_some(jobs, np.isin(met, part), everywhere)
             for level in part.tolist():
                 found[level, target] = _of_some(jobs, met == level, usual)

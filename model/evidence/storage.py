@@ -22,7 +22,7 @@ from model.evidence.expert import FIRST, GROWN, MEMBERS, Basis, Expert, Experts,
 from model.evidence.history import SHAPE, Blend
 from model.evidence.linear import Linear
 from model.evidence.mix import MET, Mix
-from model.evidence.namesakes import Namesakes
+from model.evidence.namesakes import Namesakes, NameTable
 from model.evidence.neighbours import Neighbours
 from model.evidence.strangeness import Strangeness
 from model.evidence.trees import Trees
@@ -163,7 +163,9 @@ def _put_expert(arrays: Arrays, place: str, expert: Expert) -> dict[str, Any]:
     for part in ("keys", "means", "counts"):
         arrays[f"{place}/encodings/{part}"] = np.concatenate([getattr(t, part) for t in tables])
     models = {"linear": basis.linear, "plain": basis.plain, "trees": expert.trees}
-    models |= {"strangeness": expert.strangeness, "mix": expert.mix, "namesakes": basis.namesakes}
+    models |= {"strangeness": expert.strangeness, "mix": expert.mix}
+    models |= {f"namesakes/{part}": getattr(basis.namesakes, part) for part in ("own", "words")}
+    arrays[f"{place}/namesakes/center"] = basis.namesakes.center
     if basis.neighbours:
         models["neighbours"] = basis.neighbours
     for name, model in models.items():
@@ -211,8 +213,11 @@ def _expert(
     trees = _take(stored, f"{place}/trees", Trees).checked(width, targets * len(GROWN))
     medians = stored[f"{place}/medians"]
     _require(medians.shape == (targets,), "medians of other targets")
-    namesakes = _take(stored, f"{place}/namesakes", Namesakes)
-    _require(namesakes.values.shape == (len(namesakes.names), targets), "namesakes of other targets")
+    by_name, by_word = (_take(stored, f"{place}/namesakes/{part}", NameTable) for part in ("own", "words"))
+    namesakes = Namesakes(by_name, by_word, stored[f"{place}/namesakes/center"])
+    for table in (by_name, by_word):
+        _require(table.values.shape == (len(table.names), targets), "namesakes of other targets")
+    _require(namesakes.center.shape == (targets,), "namesakes of other targets")
     basis = Basis(columns, categories, linear, plain, neighbours, namesakes, medians)
     return Expert(basis, encodings, trees, strangeness, mix, by_history)
 

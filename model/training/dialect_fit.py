@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.evidence.categories import Categories, fit_categories
-from model.evidence.columns import NAMELESS, PLACES, Columns, fit_columns
+from model.evidence.columns import PLACES, Columns, fit_columns
 from model.evidence.encodings import (
     Encodings,
     centered,
@@ -22,12 +22,20 @@ from model.evidence.encodings import (
     fit_encodings,
     held_out_rows,
 )
-from model.evidence.expert import FIRST, GROWN, MEMBERS, NAMESAKES, Basis, Expert, members, told
+from model.evidence.expert import FIRST, GROWN, MEMBERS, Basis, Expert, members, told
 from model.evidence.facts import WORD_BUCKETS, Facts
 from model.evidence.history import SHOWN, Blend, fit_blend, ln, past_of
 from model.evidence.linear import fit_linear, places_of
 from model.evidence.mix import Mix, fit_weights, level_of
-from model.evidence.namesakes import fit_namesakes, medians_of_groups
+from model.evidence.namesakes import (
+    NAMELESS,
+    NOBODY,
+    Spoken,
+    fit_namesakes,
+    medians_of_groups,
+    names_of,
+    spoken,
+)
 from model.evidence.neighbours import Neighbours, fit_neighbours
 from model.evidence.strangeness import Strangeness, fit_strangeness
 from model.evidence.trees import Fitted, Trees, from_lightgbm
@@ -58,16 +66,18 @@ class Fits:
     """What takes long, before anything is weighed: n train records, m later ones (val), T targets.
 
     answers: [2, n, T, MEMBERS] of the train records, by those who know the other folds of each cut (works, groups)
-    alone; met: [2, n, keys] which of a record's keys they know. later: [m, T, MEMBERS], later_met: [m, keys], by the
-    members that serve.
+    alone; named: [2, n, T] how they know its name; met: [2, n, keys] which of its keys they know.
+    later: [m, T, MEMBERS], later_named: [m, T], later_met: [m, keys], by the members that serve.
     """
 
     basis: Basis
     encodings: Encodings
     trees: Trees
     answers: NDArray[np.float64]
+    named: Places
     met: NDArray[np.bool_]
     later: NDArray[np.float64]
+    later_named: Places
     later_met: NDArray[np.bool_]
 
 
@@ -75,12 +85,14 @@ class Fits:
 class _Cut:
     """The train records in folds, and what each row looks like to those who know the other folds alone.
 
-    folds: [n]. rows: [n, all columns]. first: [n, targets, FIRST]. met: [n, keys].
+    folds: [n]. rows: [n, all columns]. first: [n, targets, FIRST]. named: [n, targets] how they know its name.
+    met: [n, keys].
     """
 
     folds: Places
     rows: Rows
     first: NDArray[np.float64]
+    named: Places
     met: NDArray[np.bool_]
 
 
@@ -114,18 +126,28 @@ class DialectFit:
         strange = random.random(len(records)) < settings.strange_share
         self.held_out.strange = strange & self._train
         self._with_neighbours = True
+        self._names = names_of(facts)
 
-    def run(self, stored: Path | None = None) -> Fits | None:
+    def spoken(self) -> Spoken:
+        """What the train records tell other dialects of their names."""
+        train = np.flatnonzero(self._train)
+        return self._spoken(train)
+
+    def _spoken(self, records: Places) -> Spoken:
+        return spoken(self._names[records], self._truth[records], self._groups(records))
+
+    def run(self, elsewhere: Sequence[Spoken], stored: Path | None = None) -> Fits | None:
         """What takes long. None where there is too little to learn from.
 
-        stored: where the fits are kept: they are made once, and what weighs them can change.
+        elsewhere: what the other dialects tell of their names. stored: where the fits are kept: they are made once,
+        and what weighs them can change.
         """
         if int(self._train.sum()) < FEWEST:
             return None
         if stored is not None and stored.exists():
             found: Fits = pickle.loads(stored.read_bytes())
             return found
-        fits = self.fits()
+        fits = self.fits(elsewhere)
         if stored is not None:
             write_whole(stored, pickle.dumps(fits, protocol=pickle.HIGHEST_PROTOCOL))
         return fits
@@ -135,10 +157,11 @@ class DialectFit:
         train = np.flatnonzero(self._train)
         known_met, met = fits.met
         groups, seed = self._groups(train), self._settings.seed
-        return drawn(fits.answers[1], self._truth[train], groups, known_met, met, seed=seed)
+        return drawn(fits.answers[1], self._truth[train], groups, fits.named[1], known_met, met, seed=seed)
 
-    def fits(self) -> Fits:
+    def fits(self, elsewhere: Sequence[Spoken]) -> Fits:
         """Every member, and what the members say of records that they do not know."""
+        self._elsewhere = elsewhere
         train, later = np.flatnonzero(self._train), np.flatnonzero(~self._train)
         self._read(train)
         cuts = [self._cut(train, folds) for folds in self._folds(train)]
@@ -150,26 +173,32 @@ class DialectFit:
         encodings = fit_encodings(self._keys[train], centered(self._truth[train]))
         grown = self._grow(cuts, [np.arange(len(train))] * 2, train)
         said, met = np.empty((0, *answers.shape[2:])), np.empty((0, self._keys.shape[1]), dtype=bool)
+        named = np.empty((0, len(self._targets)), dtype=np.int64)
         if len(later):
             encoded, met = encodings.rows(self._keys[later])
-            first = self._first(basis, later)
+            first, named = self._first(basis, later)
             rows = self._rows(later, encoded, self._codes[later], first)
             said = members(first, self._added(grown, rows), basis.medians)
-        known = np.stack([cut.met for cut in cuts])
-        return Fits(basis, encodings, from_lightgbm(grown), answers, known, said, met)
+        known = np.stack([cut.named for cut in cuts]), np.stack([cut.met for cut in cuts])
+        return Fits(basis, encodings, from_lightgbm(grown), answers, *known, said, named, met)
 
     def weighed(self, fits: Fits, others: NewGroups | None = None) -> Expert:
         """The expert that its members make together; fills `held_out`. others: of the other dialects."""
         train, later = np.flatnonzero(self._train), np.flatnonzero(~self._train)
         strangeness, mix = self._weighers(fits, train, later, others)
 
-        def mixed(answers: NDArray[np.float64], met: NDArray[np.bool_]) -> tuple[NDArray[np.float64], Places]:
-            return mix(answers, _levels(answers, met), strangeness(met)), familiarity_of(met)
+        def mixed(
+            answers: NDArray[np.float64], named: Places, met: NDArray[np.bool_]
+        ) -> tuple[NDArray[np.float64], Places]:
+            familiarity = familiarity_of(met)
+            return mix(answers, level_of(familiarity, named), strangeness(met)), familiarity
 
         held = self.held_out
-        held.known[train], held.known_familiarity[train] = mixed(fits.answers[0], fits.met[0])
-        held.unknown[train], held.unknown_familiarity[train] = mixed(fits.answers[1], fits.met[1])
-        held.known[later], held.known_familiarity[later] = mixed(fits.later, fits.later_met)
+        held.known[train], held.known_familiarity[train] = mixed(fits.answers[0], fits.named[0], fits.met[0])
+        held.unknown[train], held.unknown_familiarity[train] = mixed(
+            fits.answers[1], fits.named[1], fits.met[1]
+        )
+        held.known[later], held.known_familiarity[later] = mixed(fits.later, fits.later_named, fits.later_met)
         held.unknown[later], held.unknown_familiarity[later] = (
             held.known[later],
             held.known_familiarity[later],
@@ -193,7 +222,6 @@ class DialectFit:
         self._words: Words = self._columns.words(unique)
         self._values = self._columns.values(unique, self._words)[self._content]
         self._keys = self._columns.keys(unique)[self._content]
-        self._names = self._columns.names(unique)[self._content]
         self._categories: Categories = fit_categories(self._keys[train], len(self._columns.strings))
         self._codes = self._categories.codes(self._keys)
         self._places = places_of(self._codes, self._categories)
@@ -203,7 +231,7 @@ class DialectFit:
             encoded=encoded_width(self._columns.keys_per_job, len(self._targets)),
             codes=len(self._columns.strings),
             targets=len(self._targets),
-            named=bool((self._names != NAMELESS).any()),
+            named=bool((self._names[:, 0] != NAMELESS).any()),
         )
 
     def _rows(self, records: Places, encoded: Rows, codes: Rows, first: NDArray[np.float64]) -> Rows:
@@ -239,11 +267,12 @@ class DialectFit:
         means = encoded[:, : strings * targets].reshape(len(train), strings, targets)
         codes = np.where(np.isnan(means).all(axis=2), np.nan, self._codes[train]).astype(np.float32)
         first = np.full((len(train), targets, len(FIRST)), np.nan)
+        named = np.full((len(train), targets), NOBODY)
         for fold in np.unique(folds).tolist():
             held = folds == fold
             if not held.all():  # one group alone: nothing else tells of it
-                first[held] = self._first(self._basis(train[~held]), train[held])
-        return _Cut(folds, self._rows(train, encoded, codes, first), first, met)
+                first[held], named[held] = self._first(self._basis(train[~held]), train[held])
+        return _Cut(folds, self._rows(train, encoded, codes, first), first, named, met)
 
     def _basis(self, records: Places) -> Basis:
         """What answers first, fitted on some of the records."""
@@ -255,16 +284,15 @@ class DialectFit:
             for known, alpha in ((words, _ALPHA), (None, _PLAIN_ALPHA))
         )
         neighbours = self._neighbours(records) if self._with_neighbours else None
-        namesakes = fit_namesakes(self._names[records], NAMELESS, truth, self._groups(records))
+        # An application that is held out is new to the other dialects too.
+        new = set(self._groups(np.flatnonzero(self._train))).difference(self._groups(records))
+        namesakes = fit_namesakes(self._spoken(records), [one.without(new) for one in self._elsewhere])
         medians = self._medians(records)
         return Basis(self._columns, self._categories, linear, plain, neighbours, namesakes, medians)
 
     def _medians(self, records: Places) -> NDArray[np.float64]:
         """[targets]: of the groups' medians, so that none dominates."""
-        alike = np.zeros(len(records), dtype=np.uint32)
-        _, values = medians_of_groups(alike, self._groups(records), self._truth[records])
-        of_all: NDArray[np.float64] = values[0]
-        return of_all
+        return medians_of_groups(self._truth[records], self._groups(records))
 
     def _neighbours(self, records: Places) -> Neighbours:
         """Among distinct jobs, evenly drawn."""
@@ -296,12 +324,13 @@ class DialectFit:
         rows = np.hstack([cut.rows[:, : -len(self._targets) * len(FIRST)], told(first)])
         return replace(cut, rows=rows, first=first)
 
-    def _first(self, basis: Basis, records: Places) -> NDArray[np.float64]:
-        """What the basis answers for some records [records, targets, FIRST]; equal contents once."""
+    def _first(self, basis: Basis, records: Places) -> tuple[NDArray[np.float64], Places]:
+        """What the basis answers for some records, as `Basis.first`; equal contents once."""
         content, first, place = np.unique(self._content[records], return_index=True, return_inverse=True)
         one = records[first]
         numbers = self._values[one, : self._layout.numbers]
-        return basis.first(self._words.rows(content), numbers, self._codes[one], self._names[one])[place]
+        said, named = basis.first(self._words.rows(content), numbers, self._codes[one], self._names[one])
+        return said[place], named[place]
 
     def _grow(
         self, cuts: Sequence[_Cut], inside: Sequence[Places], train: Places, *, held_out: bool = False
@@ -365,13 +394,20 @@ class DialectFit:
         known = fit_weights(
             np.concatenate([fits.answers[0], fits.later]),
             np.concatenate([truth, self._truth[later]]),
-            np.concatenate([_levels(fits.answers[0], fits.met[0]), _levels(fits.later, fits.later_met)]),
+            np.concatenate(
+                [
+                    level_of(familiarity_of(fits.met[0]), fits.named[0]),
+                    level_of(familiarity_of(fits.later_met), fits.later_named),
+                ]
+            ),
             np.tile(np.concatenate([heavy, new])[:, None], truth.shape[1]),
         )
         answers, groups = fits.answers[1], self._groups(train)
-        new_to = [(answers, truth, _levels(answers, fits.met[1]), evened(answers, truth, groups))]
+        levels = level_of(familiarity_of(fits.met[1]), fits.named[1])
+        new_to = [(answers, truth, levels, evened(answers, truth, groups))]
         if others:
-            new_to.append((others.answers, others.truth, _levels(others.answers, others.met), others.weight))
+            levels = level_of(familiarity_of(others.met), others.named)
+            new_to.append((others.answers, others.truth, levels, others.weight))
         several = bool(np.isfinite(answers).any())
         if not several and not others:  # nobody has ever met a new group
             return fit_strangeness(fits.met[0], fits.met[1][:0]), Mix(known, known)
@@ -433,11 +469,6 @@ class DialectFit:
             for row, past in pasts.items():
                 held.informed[row, place] = blend(past, own[row, place], int(familiarity[row]))
         return found
-
-
-def _levels(answers: NDArray[np.float64], met: NDArray[np.bool_]) -> Places:
-    """Answers [n, targets, MEMBERS], met [n, keys] -> [n] the levels on which the members are weighed."""
-    return level_of(familiarity_of(met), answers[..., NAMESAKES])
 
 
 def _work(facts: Facts) -> int:

@@ -62,9 +62,12 @@ def fit_experts(
     if stored is not None:
         stored.mkdir(parents=True, exist_ok=True)
 
+    spoken = {dialect: one.spoken() for dialect, one in dialects.items()}
+
     def fitted(dialect: Dialect) -> tuple[Dialect, Fits | None]:
         path = stored and stored / f"{'-'.join(dialect).replace('/', '-')}.pkl"
-        return dialect, dialects[dialect].run(path)
+        elsewhere = [said for other, said in spoken.items() if other != dialect]
+        return dialect, dialects[dialect].run(elsewhere, path)
 
     made: dict[Dialect, Fits] = {}
     for dialect, fits in forked(fitted, list(dialects), processes):

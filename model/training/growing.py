@@ -43,7 +43,7 @@ class EvidenceSettings:
 class Layout:
     """Where the columns of a row are: numbers, meaning, encodings, codes, and what the first members say.
 
-    named: whether jobs have names, and so namesakes.
+    named: whether jobs have names, and so perhaps namesakes.
     """
 
     numbers: int

@@ -27,12 +27,14 @@ class NewGroups:
     """Held-out answers of one dialect's members, or of several dialects'.
 
     answers: [n, targets, members] in ln; truth: [n, targets]; weight: [n, targets], a dialect's sum to one over its
-    error; met, known_met: [n, LEVELS] which joint keys of these records others have, the group held out or known.
+    error; named: [n, targets] how their names are known to others; met, known_met: [n, LEVELS] which joint keys of
+    these records others have, the group held out or known.
     """
 
     answers: Floats
     truth: Floats
     weight: Floats
+    named: NDArray[np.int64]
     met: Met
     known_met: Met
 
@@ -57,11 +59,18 @@ def evened(answers: Floats, truth: Floats, groups: Sequence[str]) -> Floats:
 
 
 def drawn(
-    answers: Floats, truth: Floats, groups: Sequence[str], known_met: Met, met: Met, *, seed: int
+    answers: Floats,
+    truth: Floats,
+    groups: Sequence[str],
+    named: NDArray[np.int64],
+    known_met: Met,
+    met: Met,
+    *,
+    seed: int,
 ) -> NewGroups | None:
     """A draw of what one dialect says of its held-out groups; None where it has a single group.
 
-    known_met, met: [n, keys] with each record's works, and its group, held out.
+    named: [n, targets]; known_met, met: [n, keys] with each record's works, and its group, held out.
     """
     if not np.isfinite(answers).any():
         return None
@@ -77,6 +86,7 @@ def drawn(
         answers[rows],
         truth[rows],
         weight / np.maximum(counted, 1),
+        named[rows],
         met[rows, -LEVELS:],
         known_met[rows, -LEVELS:],
     )
@@ -93,6 +103,7 @@ def together(others: Iterable[NewGroups]) -> NewGroups | None:
         np.concatenate([part.answers for part in parts]),
         np.concatenate([part.truth for part in parts]),
         np.concatenate([part.weight * share for part in parts]),
+        np.concatenate([part.named for part in parts]),
         np.concatenate([part.met for part in parts]),
         np.concatenate([part.known_met for part in parts]),
     )

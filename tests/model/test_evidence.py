@@ -22,7 +22,7 @@ from model.checkpoint import EXPERTS, SEEN, Checkpoint, Manifest, write_manifest
 from model.errors import CheckpointError
 from model.evidence import storage
 from model.evidence.categories import MOST, Categories, fit_categories
-from model.evidence.columns import LEVELS, NAMELESS, Columns, fit_columns
+from model.evidence.columns import LEVELS, Columns, fit_columns
 from model.evidence.dialect import Dialects, fit_dialects
 from model.evidence.encodings import centered, familiarity_of, fit_encodings, held_out_rows
 from model.evidence.expert import (
@@ -42,7 +42,16 @@ from model.evidence.facts import OWN_NAME, WORD_BUCKETS, Facts, facts_of, hashed
 from model.evidence.history import SHAPE, Blend, Past, fit_blend, ln, median_of_three, past_of
 from model.evidence.linear import fit_linear, places_of
 from model.evidence.mix import MET, Mix, fit_weights, level_of
-from model.evidence.namesakes import fit_namesakes
+from model.evidence.namesakes import (
+    BY_TOOL,
+    BY_WORDS,
+    NOBODY,
+    OWN,
+    Spoken,
+    fit_namesakes,
+    names_of,
+    spoken,
+)
 from model.evidence.neighbours import fit_neighbours
 from model.evidence.strangeness import fit_strangeness
 from model.evidence.trees import Fitted, Trees, from_lightgbm
@@ -370,32 +379,83 @@ def test_names_in_lists_are_of_parts_and_a_task_names_a_job_before_its_program()
     assert OWN_NAME not in facts_of(job({"inputs": [{"tool": "cut"}]})).strings
 
 
+def named(*names: str) -> NDArray[np.uint32]:
+    return names_of([Facts({}, {OWN_NAME: name} if name else {}, {}) for name in names])
+
+
 def test_namesakes_are_the_median_of_groups_and_each_group_counts_once() -> None:
-    names = np.array([7, 7, 7, 7, 7, 9, NAMELESS, 9], dtype=np.uint32)
+    names = named(*["sort"] * 5, "cut", "", "cut")
     truth = np.array([[1.0], [2.0], [9.0], [4.0], [5.0], [np.nan], [3.0], [np.nan]])
     groups = ["a", "a", "a", "b", "c", "c", "c", "d"]
-    namesakes = fit_namesakes(names, NAMELESS, truth, groups)
-    said = namesakes.predict(np.array([7, 9, 8, NAMELESS], dtype=np.uint32))[:, 0]
-    assert said[0] == 4.0  # of 2, 4 and 5
+    namesakes = fit_namesakes(spoken(names, truth, groups), [])
+    said, known = namesakes.predict(named("sort", "cut", "tail", ""))
+    assert said[0, 0] == 4.0  # of 2, 4 and 5
     assert np.isnan(said[1:]).all()
-    nobody = fit_namesakes(names[:0], NAMELESS, truth[:0], [])
-    assert np.isnan(nobody.predict(names)).all() and nobody.predict(names).shape == (8, 1)
+    assert known[:, 0].tolist() == [OWN, NOBODY, NOBODY, NOBODY]
+    nobody = fit_namesakes(spoken(names[:0], truth[:0], []), [])
+    assert np.isnan(nobody.predict(names)[0]).all() and nobody.predict(names)[0].shape == (8, 1)
 
 
-def test_jobs_with_namesakes_are_met_on_levels_of_their_own() -> None:
-    namesakes = np.array([[np.nan, np.nan], [np.nan, 1.0]])
-    assert level_of(np.array([LEVELS, LEVELS]), namesakes).tolist() == [LEVELS, MET - 1]
+def test_a_name_that_nobody_had_is_told_by_its_words() -> None:
+    """Both the tool and what it does tell; memory was measured of one step alone."""
+    tools, steps = {f"tool{i}": float(3 * i) for i in range(5)}, {f"step{i}": float(i) for i in range(5)}
+    pairs = [(tool, step) for tool in tools for step in steps if (tool, step) != ("tool4", "step0")]
+    truth = np.array([[tools[tool] + steps[step], np.nan] for tool, step in pairs])
+    truth[0, 1] = 7.0
+    own = spoken(named(*map("_".join, pairs)), truth, ["a"] * len(pairs))
+    names = named("tool4_step0", "tool0-step0", "tool4.run", "run_tool4", "seqkit")
+    said, known = fit_namesakes(own, []).predict(names)
+    assert said[0, 0] == pytest.approx(12.0, abs=0.8)
+    assert known[:, 0].tolist() == [BY_TOOL, BY_TOOL, BY_TOOL, BY_WORDS, NOBODY]
+    assert np.isnan(said[4]).all()
+    assert known[:, 1].tolist() == [BY_WORDS, BY_TOOL, NOBODY, NOBODY, NOBODY]
+    assert said[1, 1] == pytest.approx(7.0)
+
+
+def test_what_another_system_says_is_translated_by_the_names_both_have() -> None:
+    """Its machine takes the square of what ours takes, in seconds; memory was never measured on ours."""
+    every = [f"tool{i}" for i in range(40)]
+    theirs = np.linspace(0.0, 8.0, 40)
+    other = spoken(named(*every), np.stack([theirs, theirs], axis=1), ["b"] * 40)
+    ours = np.stack([theirs / 2 + 1, np.full(40, np.nan)], axis=1)
+    shared = np.arange(0, 40, 2)
+
+    def predicted(
+        few: NDArray[np.int64], others: list[Spoken]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        own = spoken(named(*every)[few], ours[few], ["a"] * len(few))
+        return fit_namesakes(own, others).predict(named(*every))
+
+    said, how = predicted(shared, [other])
+    # A name of another system counts less than one of the same and is drawn to the center of all.
+    assert np.abs(said[1::2, 0] - ours[1::2, 0]).mean() < 0.5
+    assert np.corrcoef(said[1::2, 0], ours[1::2, 0])[0, 1] > 0.99
+    assert np.isnan(said[:, 1]).all()
+    assert how[:, 0].tolist() == [OWN, BY_TOOL] * 20
+    # With two names in common, or none of its own, nothing tells what the other's values mean here.
+    for few in (shared[:2], shared[:0]):
+        assert np.isfinite(predicted(few, [other])[0]).sum() == len(few)
+    # What is new to us is left out of what they say.
+    assert not len(other.without(["b"]).names) and len(other.without(["a"]).names) == 40
+    assert np.isfinite(predicted(shared, [other.without(["b"])])[0]).sum() == 20
+
+
+def test_jobs_are_met_on_levels_by_how_their_names_are_known() -> None:
+    known = np.array([[NOBODY, BY_WORDS], [OWN, OWN]])
+    levels = level_of(np.array([LEVELS, LEVELS]), known)
+    assert levels.tolist() == [[LEVELS, 2 * LEVELS + 1], [MET - 1, MET - 1]]
     # Without namesakes the second member is right, with them the third, which then answers.
     draw = np.random.default_rng(0)
     truth = draw.normal(size=(400, 1))
-    named = np.arange(400) >= 200
+    own = np.arange(400) >= 200
     right, wrong = truth + 0.01, draw.normal(size=truth.shape)
-    answers = np.stack([wrong, np.where(named[:, None], wrong, right), right], axis=2)
-    answers[~named, :, 2] = np.nan
-    levels = level_of(np.zeros(400, dtype=np.int64), answers[..., 2])
+    answers = np.stack([wrong, np.where(own[:, None], wrong, right), right], axis=2)
+    answers[~own, :, 2] = np.nan
+    levels = level_of(np.zeros(400, dtype=np.int64), np.where(own, OWN, NOBODY)[:, None])
     weights = fit_weights(answers, truth, levels, np.ones((400, 1)))
     assert weights[0, 0].tolist() == weights[3, 0].tolist() == pytest.approx([0, 1, 0])
-    assert weights[LEVELS + 1, 0].tolist() == weights[LEVELS + 4, 0].tolist() == pytest.approx([0, 0, 1])
+    first = OWN * (LEVELS + 1)
+    assert weights[first, 0].tolist() == weights[first + 3, 0].tolist() == pytest.approx([0, 0, 1])
 
 
 # The mix
@@ -404,10 +464,11 @@ def test_jobs_with_namesakes_are_met_on_levels_of_their_own() -> None:
 def test_a_mix_prefers_who_errs_less_and_does_without_who_is_silent() -> None:
     draw = np.random.default_rng(0)
     truth = draw.normal(size=(600, 1))
-    met = np.repeat([0, 6], 300)
+    met = np.repeat([[0], [6]], 300, axis=0)
+    strange = met[:, 0] == 6
     good, bad = truth + 0.01 * draw.normal(size=truth.shape), draw.normal(size=truth.shape)
     # The first is right about familiar jobs, the second about strange ones, the third never answers.
-    first, second = np.where(met[:, None] == 6, good, bad), np.where(met[:, None] == 6, bad, good)
+    first, second = np.where(strange[:, None], good, bad), np.where(strange[:, None], bad, good)
     answers = np.stack([first, second, np.full_like(first, np.nan)], axis=2)
     weights = fit_weights(answers, truth, met, np.ones((600, 1)))
     assert weights[6, 0].tolist() == pytest.approx([1, 0, 0])
@@ -417,8 +478,8 @@ def test_a_mix_prefers_who_errs_less_and_does_without_who_is_silent() -> None:
     np.testing.assert_allclose(mix(answers, met, known), good, atol=1e-6)
     silent = answers.copy()
     silent[:, :, 0] = np.nan
-    assert np.isnan(mix(silent, met, known)[met == 6]).all()
-    np.testing.assert_allclose(mix(silent, met, known)[met == 0], good[met == 0], atol=1e-6)
+    assert np.isnan(mix(silent, met, known)[strange]).all()
+    np.testing.assert_allclose(mix(silent, met, known)[~strange], good[~strange], atol=1e-6)
 
 
 def test_the_more_likely_a_group_is_new_the_more_the_weights_of_new_groups_count() -> None:
@@ -426,7 +487,7 @@ def test_the_more_likely_a_group_is_new_the_more_the_weights_of_new_groups_count
     weights[0, ..., 0] = weights[1, ..., 1] = 1
     mix = Mix(*weights)
     answers = np.array([[[1.0, 3.0]]] * 3)
-    said = mix(answers, np.zeros(3, dtype=np.int64), np.array([0.0, 0.25, 1.0]))
+    said = mix(answers, np.zeros((3, 1), dtype=np.int64), np.array([0.0, 0.25, 1.0]))
     assert said[:, 0].tolist() == pytest.approx([1.0, 1.5, 3.0])
     assert mix.used.tolist() == [[True, True]]
 
@@ -447,7 +508,7 @@ def test_keys_tell_how_likely_a_group_is_new() -> None:
 def test_two_members_that_err_to_either_side_share_the_weight() -> None:
     truth = np.random.default_rng(0).normal(size=(200, 1))
     answers = np.stack([truth - 1, truth + 1], axis=2)
-    nobody = np.zeros(200, dtype=np.int64)
+    nobody = np.zeros((200, 1), dtype=np.int64)
     np.testing.assert_allclose(fit_weights(answers, truth, nobody, np.ones((200, 1)))[0, 0], [0.5, 0.5])
     nothing = fit_weights(answers, np.full_like(truth, np.nan), nobody, np.ones((200, 1)))
     assert np.isnan(Mix(nothing, nothing)(answers, nobody, np.zeros(200))).all()
@@ -799,12 +860,12 @@ def an_expert(*, with_history: bool = True, with_neighbours: bool = True) -> Exp
     )
     neighbours = fit_neighbours(words, truth, WORD_BUCKETS) if with_neighbours else None
     medians = np.array([np.median(truth[:, 0]), np.median(truth[:, 1]), np.nan])
-    names = columns.names(facts)
-    namesakes = fit_namesakes(names, NAMELESS, truth, ["one group"] * 60)
+    names = names_of(facts)
+    namesakes = fit_namesakes(spoken(names, truth, ["one group"] * 60), [])
     basis = Basis(columns, categories, linear, plain, neighbours, namesakes, medians)
     encodings = fit_encodings(keys, centered(truth))
     rows = np.hstack(
-        [values, encodings.rows(keys)[0], codes, told(basis.first(words, numbers, codes, names))]
+        [values, encodings.rows(keys)[0], codes, told(basis.first(words, numbers, codes, names)[0])]
     )
     general = GROWN.index("general") * len(TARGETS)
     trees = from_lightgbm([grown(fitted(rows, truth[:, target]), general + target) for target in (0, 1)])
@@ -1069,7 +1130,8 @@ def held_out_groups(draw: np.random.Generator, groups: int, right: int, error: f
     answers[..., 1 - right] = truth + 10 * error * draw.normal(size=truth.shape)
     met = np.zeros((len(truth), LEVELS), dtype=bool)
     names = [str(row % groups) for row in range(len(truth))]
-    found = drawn(answers, truth, names, ~met, met, seed=0)
+    nobody = np.full(truth.shape, NOBODY)
+    found = drawn(answers, truth, names, nobody, ~met, met, seed=0)
     assert found is not None
     return found
 
@@ -1090,8 +1152,11 @@ def test_every_group_and_every_dialect_counts_alike() -> None:
 def test_a_large_group_is_drawn_from_and_a_single_one_tells_nothing() -> None:
     truth = np.zeros((1000, 1))
     met = np.zeros((1000, LEVELS), dtype=bool)
-    found = drawn(np.ones((1000, 1, 2)), truth, ["a"] * 990 + ["b"] * 10, met, met, seed=0)
+    named, groups = np.arange(1000)[:, None], ["a"] * 990 + ["b"] * 10
+    found = drawn(np.ones((1000, 1, 2)), truth, groups, named, met, met, seed=0)
     assert found is not None
     assert len(found.truth) == 160
     assert found.weight[:150].sum() == pytest.approx(found.weight[150:].sum())
-    assert drawn(np.full((1000, 1, 2), np.nan), truth, ["a"] * 1000, met, met, seed=0) is None
+    assert found.named[150:].min() >= 990 > found.named[:150].max()
+    silent = np.full((1000, 1, 2), np.nan)
+    assert drawn(silent, truth, ["a"] * 1000, named, met, met, seed=0) is None

@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from model.evidence import storage
-from model.evidence.expert import NAMESAKES, Experts, field_of
+from model.evidence.expert import MEMBERS, Experts, field_of
 from model.evidence.facts import facts_of
 from model.evidence.history import ln
 from model.evidence.mix import level_of
+from model.evidence.namesakes import OWN
 from model.jobs.job import Job
 from model.targets import DEFAULT_TARGETS
 from model.training.corpus import Histories, Record
@@ -273,8 +274,8 @@ def test_a_new_application_is_told_by_the_namesakes_of_its_tasks() -> None:
         made.append(record(i, {"task": name, "bytes": i * 31 % 97}, log, group=f"g{application}"))
     found = fit(made)
     expert = found.experts.by_field[FIELD].experts["synthetic"]
-    named = level_of(np.array([0]), np.zeros((1, 1)))[0]
-    assert expert.mix.new[named, 0, NAMESAKES] > 0.2
+    named = level_of(np.array([0]), np.full((1, 1), OWN))[0, 0]
+    assert expert.mix.new[named, 0, MEMBERS.index("namesakes")] > 0.2
     assert found.error("unknown") < 0.3 < found.error_of_the_median()
     job = Job("nextflow", "job", "", {"task": "APP99:WHOLE:TOOL_c", "bytes": 5})
     said = found.experts.advise(job)
