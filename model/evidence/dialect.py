@@ -5,6 +5,7 @@ An expert of one dialect errs less than one of all; which one to ask is read off
 have written the same job, both are asked.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ _SHORT = 40
 #: A less probable dialect is not asked.
 _LIKELY = 0.1
 _MOST = 6000
+#: A dialect weighs as much as so many jobs.
+_JOBS = 1000.0
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,12 @@ class Dialects:
         return {self.names[place]: float(share[place]) for place in order.tolist() if share[place] > 0}
 
 
-def fit_dialects(by_name: Mapping[str, Sequence[Facts]]) -> Dialects:
-    """Logistic regression on the presence of fields and short values, each dialect as likely as the others beforehand.
+def fit_dialects(by_name: Mapping[str, Mapping[str, Sequence[Facts]]]) -> Dialects:
+    """By dialect and group: facts of its jobs. Logistic regression on the presence of fields and short values.
 
-    Naive Bayes took two fifths of one source for another that has the same fields in other shares.
+    Each dialect is as likely as the others beforehand, and in it each group, of whatever size: what holds for one
+    application alone says little of the next. Naive Bayes took two fifths of one source for another that has the same
+    fields in other shares.
     """
     from scipy import sparse
     from sklearn.linear_model import LogisticRegression
@@ -53,12 +58,17 @@ def fit_dialects(by_name: Mapping[str, Sequence[Facts]]) -> Dialects:
     names = tuple(sorted(by_name))
     if len(names) == 1:
         return Dialects(names, np.zeros((1, _BUCKETS), np.float16), np.zeros(1, np.float32))
-    drawn = {name: by_name[name][:: max(1, -(-len(by_name[name]) // _MOST))] for name in names}
-    marks = [_marks(one) for name in names for one in drawn[name]]
+    marks, owner, weight = [], [], []
+    for place, name in enumerate(names):
+        every = [(group, one) for group, jobs in by_name[name].items() for one in jobs]
+        drawn = every[:: max(1, -(-len(every) // _MOST))]
+        sizes = Counter(group for group, _ in drawn)
+        marks += [_marks(one) for _, one in drawn]
+        owner += [place] * len(drawn)
+        weight += [_JOBS / len(sizes) / sizes[group] for group, _ in drawn]
     start = np.concatenate([[0], np.cumsum([len(found) for found in marks])])
     matrix = sparse.csr_matrix((np.ones(start[-1]), np.concatenate(marks), start), (len(marks), _BUCKETS))
-    owner = np.repeat(np.arange(len(names)), [len(drawn[name]) for name in names])
-    model = LogisticRegression(C=10.0, class_weight="balanced", max_iter=300).fit(matrix, owner)
+    model = LogisticRegression(C=1.0, max_iter=300).fit(matrix, owner, sample_weight=weight)
     evidence, base = model.coef_, model.intercept_
     if len(names) == 2:  # then the model tells of the second alone
         evidence, base = np.vstack([-evidence, evidence]) / 2, np.concatenate([-base, base]) / 2

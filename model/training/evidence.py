@@ -86,9 +86,11 @@ def fit_experts(
             getattr(found, part)[rows[place, name]] = values
     panels = {}
     for place, by_name in sorted(experts.items()):
-        seen = {
-            name: [facts[p] for p in rows[place, name] if records[p].split == "train"] for name in by_name
-        }
+        seen: dict[str, defaultdict[str, list[Facts]]] = {name: defaultdict(list) for name in by_name}
+        for name, by_group in seen.items():
+            for p in rows[place, name]:
+                if records[p].split == "train":
+                    by_group[records[p].group].append(facts[p])
         panels[place] = Panel(fit_dialects(seen), dict(sorted(by_name.items())))
     return Experts(targets, panels), found
 

@@ -532,14 +532,14 @@ def likeliest(dialects: Dialects, facts: Facts) -> str:
 
 def test_fields_tell_the_dialect() -> None:
     seen = {
-        "a": [facts_of(job({"task": f"T{i}", "bytes": i, "machine": "m"})) for i in range(30)],
-        "b": [facts_of(job({"task": f"T{i}", "reads": i, "queue": "q"})) for i in range(5)],
+        "a": {"g": [facts_of(job({"task": f"T{i}", "bytes": i, "machine": "m"})) for i in range(30)]},
+        "b": {"g": [facts_of(job({"task": f"T{i}", "reads": i, "queue": "q"})) for i in range(5)]},
     }
     dialects = fit_dialects(seen)
     assert dialects.names == ("a", "b")
     assert likeliest(dialects, facts_of(job({"task": "new", "bytes": 9}))) == "a"
     assert likeliest(dialects, facts_of(job({"task": "new", "queue": "other"}))) == "b"
-    assert fit_dialects({"b": seen["b"]}).of(seen["a"][0]) == {"b": 1.0}
+    assert fit_dialects({"b": seen["b"]}).of(seen["a"]["g"][0]) == {"b": 1.0}
     assert set(dialects.of(facts_of(Job("nextflow", "job", "", {})))) <= set(dialects.names)
 
 
@@ -547,7 +547,7 @@ def test_a_dialect_that_leaves_fields_out_is_not_taken_for_one_that_never_has_th
     whole = [facts_of(job({"system": "x", "task": f"T{i}", "script": f"do {i}"})) for i in range(60)]
     bare = [facts_of(job({"system": "x", "task": f"T{i}"})) for i in range(40)]
     other = [facts_of(job({"system": "y", "task": f"T{i}"})) for i in range(100)]
-    dialects = fit_dialects({"sometimes": whole + bare, "never": other})
+    dialects = fit_dialects({"sometimes": {"g": whole, "h": bare}, "never": {"g": other}})
     assert {likeliest(dialects, one) for one in whole + bare} == {"sometimes"}
     assert {likeliest(dialects, one) for one in other} == {"never"}
 
@@ -555,12 +555,26 @@ def test_a_dialect_that_leaves_fields_out_is_not_taken_for_one_that_never_has_th
 def test_a_job_that_two_dialects_could_have_written_is_both_of_theirs() -> None:
     same = [facts_of(job({"system": "x", "task": f"T{i}"})) for i in range(40)]
     told = [facts_of(job({"system": "y", "task": f"T{i}"})) for i in range(40)]
-    dialects = fit_dialects({"mixed": same + told, "plain": same})
+    dialects = fit_dialects({"mixed": {"g": same + told}, "plain": {"g": same}})
     shares = dialects.of(same[0])
     assert set(shares) == {"mixed", "plain"}
     assert sum(shares.values()) == pytest.approx(1.0)
     assert list(shares.values()) == sorted(shares.values(), reverse=True)
     assert set(dialects.of(told[0])) == {"mixed"}
+
+
+def test_a_field_of_one_large_group_is_no_mark_of_its_dialect() -> None:
+    """Nine small groups of a dialect have its queue; a large one has a host, which one group of the other has too."""
+
+    def group(size: int, **fields: object) -> list[Facts]:
+        return [facts_of(job({"task": f"T{i}", **fields})) for i in range(size)]
+
+    large = group(500, host="h")
+    ours = {f"g{i}": group(5, queue="q") for i in range(9)} | {"large": large}
+    theirs = {f"g{i}": group(50) for i in range(4)} | {"host": group(50, host="h")}
+    dialects = fit_dialects({"ours": ours, "theirs": theirs})
+    assert likeliest(dialects, group(1, queue="q")[0]) == "ours"
+    assert likeliest(dialects, large[0]) == "theirs"
 
 
 # Encodings
@@ -880,8 +894,8 @@ def an_expert(*, with_history: bool = True, with_neighbours: bool = True) -> Exp
 
 
 def panel_of(*experts: Expert) -> Panel:
-    names = [f"dialect {place}" for place in range(len(experts))]
-    return Panel(fit_dialects(dict.fromkeys(names, some_facts())), dict(zip(names, experts, strict=True)))
+    by_name = {f"dialect {place}": expert for place, expert in enumerate(experts)}
+    return Panel(fit_dialects({name: {"g": some_facts()} for name in by_name}), by_name)
 
 
 def advice(expert: Expert, one: Job) -> Evidence:
