@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from model.evidence.words import Words
 
-_LOOKED_AT, _COUNTED = 12, 3
+_LOOKED_AT, _COUNTED = 12, 5
 _CLOSEST = 1e-3
 
 

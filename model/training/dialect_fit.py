@@ -305,8 +305,9 @@ class DialectFit:
             values = sums / np.where(counts > 0, counts, np.nan)
         entries = int(np.diff(self._words.start)[distinct].sum())
         settings = self._settings
-        thinned = max(1, -(-len(distinct) // settings.neighbours), -(-entries // settings.neighbours_words))
-        kept = np.arange(0, len(distinct), thinned)
+        share = min(1.0, settings.neighbours / len(distinct), settings.neighbours_words / max(entries, 1))
+        # Not every second where nearly all have room: a job's closest is often the one beside it.
+        kept = np.linspace(0, len(distinct) - 1, max(1, int(share * len(distinct)))).astype(np.int64)
         return fit_neighbours(self._words.rows(distinct[kept]), values[kept], WORD_BUCKETS)
 
     def _neighbours_pay(self, cuts: Sequence[_Cut], train: Places) -> bool:

@@ -28,9 +28,9 @@ class EvidenceSettings:
     #: A held-out fit draws at most so many rows.
     held_out_rows: int = 6000
     #: Distinct jobs that neighbours are looked for among.
-    neighbours: int = 8192
+    neighbours: int = 12288
     #: ... and their words in all: an answer takes about a millisecond for 300,000.
-    neighbours_words: int = 700_000
+    neighbours_words: int = 800_000
     #: Share of the histories that are shown beside the estimate of an expert to whom the group is new.
     strange_share: float = 0.3
     leaves: int = 31
