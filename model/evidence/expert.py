@@ -22,7 +22,8 @@ from model.evidence.facts import Facts, facts_of
 from model.evidence.history import Blend, median_of_three, past_of
 from model.evidence.linear import Linear, places_of
 from model.evidence.mix import Mix, level_of
-from model.evidence.namesakes import Namesakes, names_of
+from model.evidence.names import names_of
+from model.evidence.namesakes import Namesakes
 from model.evidence.neighbours import Neighbours
 from model.evidence.strangeness import Strangeness
 from model.evidence.trees import Trees

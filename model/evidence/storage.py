@@ -22,7 +22,8 @@ from model.evidence.expert import FIRST, GROWN, MEMBERS, Basis, Expert, Experts,
 from model.evidence.history import SHAPE, Blend
 from model.evidence.linear import Linear
 from model.evidence.mix import MET, Mix
-from model.evidence.namesakes import Namesakes, NameTable
+from model.evidence.names import NameTable
+from model.evidence.namesakes import Namesakes
 from model.evidence.neighbours import Neighbours
 from model.evidence.strangeness import Strangeness
 from model.evidence.trees import Trees

@@ -27,16 +27,10 @@ from model.evidence.facts import WORD_BUCKETS, Facts
 from model.evidence.history import SHOWN, Blend, fit_blend, ln, past_of
 from model.evidence.linear import fit_linear, places_of
 from model.evidence.mix import Mix, fit_weights, level_of
-from model.evidence.namesakes import (
-    NAMELESS,
-    NOBODY,
-    Spoken,
-    fit_namesakes,
-    medians_of_groups,
-    names_of,
-    spoken,
-)
+from model.evidence.names import NAMELESS, names_of
+from model.evidence.namesakes import NOBODY, fit_namesakes
 from model.evidence.neighbours import Neighbours, fit_neighbours
+from model.evidence.spoken import Spoken, medians_of_groups, spoken
 from model.evidence.strangeness import Strangeness, fit_strangeness
 from model.evidence.trees import Fitted, Trees, from_lightgbm
 from model.evidence.words import Words

@@ -42,17 +42,10 @@ from model.evidence.facts import OWN_NAME, WORD_BUCKETS, Facts, facts_of, hashed
 from model.evidence.history import SHAPE, Blend, Past, fit_blend, ln, median_of_three, past_of
 from model.evidence.linear import fit_linear, places_of
 from model.evidence.mix import MET, Mix, fit_weights, level_of
-from model.evidence.namesakes import (
-    BY_TOOL,
-    BY_WORDS,
-    NOBODY,
-    OWN,
-    Spoken,
-    fit_namesakes,
-    names_of,
-    spoken,
-)
+from model.evidence.names import names_of
+from model.evidence.namesakes import BY_TOOL, BY_WORDS, NOBODY, OWN, fit_namesakes
 from model.evidence.neighbours import fit_neighbours
+from model.evidence.spoken import Spoken, spoken
 from model.evidence.strangeness import fit_strangeness
 from model.evidence.trees import Fitted, Trees, from_lightgbm
 from model.evidence.words import Words, joined, weighed
