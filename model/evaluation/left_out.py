@@ -59,7 +59,7 @@ class LeftOutOptions:
             held_out_rows=2000,
         )
     )
-    version: int = 2
+    version: int = 3
 
 
 class LeftOut(TypedDict):
