@@ -15,7 +15,7 @@ from model.evidence.namesakes import OWN
 #: Steps of the search: a weight is a multiple of one part in this many.
 _STEPS = 20
 #: A member of less weight is not worth its bytes and its time.
-_LEAST = 0.1
+_LEAST = 0.15
 #: A level with fewer jobs takes the weights of all whose names are known as well.
 _FEWEST = 80
 #: A member that answers less often is not weighed beside the others.
