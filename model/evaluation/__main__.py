@@ -20,6 +20,7 @@ from model.training.corpus import CorpusMissing, corpus_directory, load
 from model.training.examples import job_of, text_of
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
+_DOCS = _REPOSITORY / "docs"
 _DEFAULT_CHECKPOINT = _REPOSITORY / "model" / "checkpoints" / "default"
 #: Exit status where there is no corpus to evaluate on.
 NO_CORPUS = 2
@@ -47,7 +48,7 @@ def main(
     processes: Annotated[
         int, typer.Option(min=1, help="That fit the baselines, one thread each.")
     ] = BaselineOptions.processes,
-    output: Annotated[Path, typer.Option(help="Where the report goes.")] = _REPOSITORY / "docs",
+    output: Annotated[Path, typer.Option(help="Where the report goes.")] = _DOCS,
     runs: Annotated[Path, typer.Option(help="Where predictions are kept.")] = (
         _REPOSITORY / "runs" / "evaluation"
     ),
@@ -80,6 +81,8 @@ def main(
         limit=limit,
         seed=seed,
         text_version=TEXT_VERSION,
+        # A look at some sources, or a report elsewhere, is not what the README tells of.
+        readme=_REPOSITORY / "README.md" if output == _DOCS and not source else None,
         left_out=LeftOutOptions(applications=leave_out) if leave_out else None,
         baselines=BaselineOptions(per_source=per_source, rounds=rounds, processes=processes, seed=seed),
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from model.evaluation import plots, ratio_plots, report
+from model.evaluation import plots, ratio_plots, readme, report
 from model.evaluation.cells import TEST_SPLITS, Cell, cells_of
 from model.evaluation.features import JobOf, TextOf
 from model.evaluation.forecast import JOBCAST_HISTORY, Forecaster
@@ -43,13 +43,17 @@ NAMES = BaselineNames(
 
 @dataclass(frozen=True)
 class Options:
-    """limit: records per source and split; text_version: of the canonical text, for the report."""
+    """limit: records per source and split; text_version: of the canonical text, for the report.
+
+    readme: a page whose figures are written anew.
+    """
 
     output: Path
     runs: Path
     limit: int = 600
     seed: int = 0
     text_version: int = 0
+    readme: Path | None = None
     #: Refitting without one application after the other; None: not at all.
     left_out: LeftOutOptions | None = None
     baselines: BaselineOptions = field(default_factory=BaselineOptions)
@@ -104,6 +108,8 @@ def run(
     ratio_plots.frontier(options.output / "frontier.json", images / "frontier.png")
     scheduling.plot(gains, images)
     report.write(results, options.output, scheduling.render(gains))
+    if options.readme:
+        readme.write(results, options.readme, scheduling.summary(gains))
     return results
 
 

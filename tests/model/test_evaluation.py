@@ -16,7 +16,7 @@ from rich.progress import Progress
 from typer.testing import CliRunner
 
 from app.cli import cli
-from model.evaluation import plots, ratio_plots, report
+from model.evaluation import plots, ratio_plots, readme, report
 from model.evaluation import run as harness
 from model.evaluation.__main__ import command
 from model.evaluation.cells import Cell, cells_of, sampled
@@ -280,6 +280,29 @@ def test_the_report_says_what_is_met_what_is_missed_and_over_how_many_seeds(
     assert "over 1 checkpoint" in missed
     assert "Fewer than 3 were given" in missed
     assert "What was missed, why" not in missed
+
+
+def test_the_readme_takes_its_figures_from_the_results(
+    finished: tuple[Path, Results], tmp_path: Path
+) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("Before.\n<!-- benchmark -->\nold\n<!-- end of benchmark -->\nAfter.\n")
+    for _ in range(2):  # written over what it wrote itself
+        readme.write(finished[1], page, "much.")
+    written = page.read_text()
+    errors = next(one["mean_abs_ln"] for one in finished[1]["summary"] if one["family"] == "workflow")
+    ours, usual = errors["jobcast"], errors["kind median"]
+    assert ours is not None and usual is not None
+    assert (
+        f"| workflow, `runtime_seconds` | {ours:.2f} | {usual:.2f} | – |" in written
+    )  # no LightGBM was asked for
+    assert "is met in 2 of 2 cells (run time and memory); 2 are within 0.90." in written
+    assert "What a scheduler gains:\n\nmuch.\n" in written
+    assert written.startswith("Before.\n<!-- benchmark -->\n| family") and written.endswith("-->\nAfter.\n")
+    assert "old" not in written
+    page.write_text("No marks.")
+    readme.write(finished[1], page)
+    assert page.read_text() == "No marks."
 
 
 def test_notes_by_hand_are_taken_into_the_page(finished: tuple[Path, Results], tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from app.settings import Settings
 from model.checkpoint import EXPERTS, FILES, MANIFEST, Checkpoint
 from model.engines.base import Query
 from model.engines.torch_engine import TorchEngine
+from model.evaluation import readme
+from model.evaluation.scheduling import report as scheduling
 from model.evaluation.speed import ways
 from model.evaluation.speed.__main__ import main as benchmark
 from model.evaluation.speed.goals import GOALS
@@ -46,6 +48,12 @@ def test_it_is_small_and_complete(checkpoint: Checkpoint) -> None:
         assert provenance[field], field
     assert checkpoint.manifest.evaluation["mean_abs_ln"]
     assert checkpoint.manifest.calibration
+
+
+def test_the_readme_has_the_figures_of_the_benchmark_of_this_checkpoint(checkpoint: Checkpoint) -> None:
+    results = json.loads((ROOT / "docs" / "benchmark.json").read_text())
+    assert readme.render(results, scheduling.summary(results["gains"])) in (ROOT / "README.md").read_text()
+    assert results["checkpoints"][0].startswith(f"sha256:{checkpoint.version.removeprefix('sha256:')[:12]}")
 
 
 def test_support_says_what_github_actions_records_hold(checkpoint: Checkpoint) -> None:

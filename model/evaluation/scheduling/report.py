@@ -13,7 +13,13 @@ from model.evaluation.scheduling.frontier import FrontierPoint, frontier
 from model.evaluation.scheduling.how import how
 from model.evaluation.scheduling.options import Options
 from model.evaluation.scheduling.queues import QueueRow, QueueSummary, queues
-from model.evaluation.scheduling.sections import by_source, in_short, memory_section, queue_section
+from model.evaluation.scheduling.sections import (
+    by_source,
+    in_short,
+    in_two_sentences,
+    memory_section,
+    queue_section,
+)
 from model.evaluation.scheduling.sizing import MemoryRow, MemorySummary, sizing
 from model.training.corpus import Record
 
@@ -68,6 +74,11 @@ def render(gains: Gains) -> str:
         how(gains["options"], gains["sources"]),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def summary(gains: Gains) -> str:
+    """What the model saves over all jobs, in two sentences."""
+    return in_two_sentences(gains["memory_summary"], gains["queue_summary"])
 
 
 def plot(gains: Gains, directory: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from model.evaluation.forecast import JOBCAST, JOBCAST_HISTORY
 from model.evaluation.markdown import NOTHING, bounds, section, table, text
 from model.evaluation.scheduling.estimates import PREDICTORS
 from model.evaluation.scheduling.memory import AUTHORS, PERFECT, scaled
@@ -11,7 +12,7 @@ from model.evaluation.scheduling.replay import POLICIES
 from model.evaluation.scheduling.scopes import ALL, ASKED
 from model.evaluation.scheduling.sizing import BOTH, MemoryRow, MemorySummary
 
-_OURS = ("jobcast", "jobcast + history")
+_OURS = (JOBCAST, JOBCAST_HISTORY)
 _SCOPES = {ASKED: "Jobs whose author asked", ALL: "All jobs, a site default where the author said nothing"}
 #: The columns of the tables by source; the rest is in the JSON.
 _SHOWN = (AUTHORS, "last run", "last 3", scaled("last run", 2.0), "LightGBM + history", *_OURS)
@@ -19,20 +20,40 @@ _SHOWN = (AUTHORS, "last run", "last 3", scaled("last run", 2.0), "LightGBM + hi
 
 def in_short(memory: Sequence[MemorySummary], queue: Sequence[QueueSummary]) -> str:
     """The headline: what the model saves, over jobs whose author asked and over all."""
-    sentences = [*_memory_sentences(memory), *_queue_sentences(queue)]
+    sentences = _sentences(memory, queue, _SCOPES, _OURS)
     return section(
         "What a scheduler gains",
         "A prediction is worth what a scheduler does better with it: less memory reserved for nothing, fewer jobs "
         "killed for taking more than they were given, shorter waits. The yardstick is what the authors of the jobs "
         "asked for, and perfect knowledge is the bound. Ratios below 1 are savings.",
-        "\n".join(f"- {sentence}" for sentence in sentences),
+        _listed(sentences),
     )
 
 
-def _memory_sentences(summary: Sequence[MemorySummary]) -> Iterator[str]:
-    for scope, title in _SCOPES.items():
+def in_two_sentences(memory: Sequence[MemorySummary], queue: Sequence[QueueSummary]) -> str:
+    """What the model saves over all jobs from their configurations alone."""
+    return _listed(_sentences(memory, queue, {ALL: _SCOPES[ALL]}, [JOBCAST]))
+
+
+def _listed(sentences: Sequence[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def _sentences(
+    memory: Sequence[MemorySummary],
+    queue: Sequence[QueueSummary],
+    scopes: Mapping[str, str],
+    methods: Sequence[str],
+) -> list[str]:
+    return [*_memory_sentences(memory, scopes, methods), *_queue_sentences(queue, scopes, methods)]
+
+
+def _memory_sentences(
+    summary: Sequence[MemorySummary], scopes: Mapping[str, str], methods: Sequence[str]
+) -> Iterator[str]:
+    for scope, title in scopes.items():
         rows = {r["strategy"]: r for r in summary if r["scope"] == scope and r["split"] == BOTH}
-        for one in (rows[name] for name in _OURS if name in rows):
+        for one in (rows[name] for name in methods if name in rows):
             yield (
                 f"{title}, memory at {one['strategy']}'s 0.95 quantile: {text(one['ratio'], 2)} of the GB-hours "
                 f"that the requests waste (95 % interval {bounds(one['interval'])}; {one['sources']} sources), "
@@ -41,10 +62,12 @@ def _memory_sentences(summary: Sequence[MemorySummary]) -> Iterator[str]:
             )
 
 
-def _queue_sentences(summary: Sequence[QueueSummary]) -> Iterator[str]:
+def _queue_sentences(
+    summary: Sequence[QueueSummary], scopes: Mapping[str, str], methods: Sequence[str]
+) -> Iterator[str]:
     load = max((row["load"] for row in summary), default=0.0)
-    for scope, title in _SCOPES.items():
-        for predictor in _OURS:
+    for scope, title in scopes.items():
+        for predictor in methods:
             rows = [r for r in summary if _is(r, scope, load) and r["predictor"] == predictor]
             found = {row["policy"]: row for row in rows}
             if found:
