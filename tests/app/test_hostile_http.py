@@ -287,7 +287,7 @@ async def test_a_batch_of_hostile_items_fails_item_by_item(make_app: MakeApp) ->
 async def test_the_event_loop_answers_while_a_hostile_config_is_read(
     checkpoint: TinyCheckpoint, engine: WatchedEngine, switches_as_served: None
 ) -> None:
-    app = create_app(Settings(read_seconds=0.5), checkpoint=checkpoint, engine=engine, read=jobs.read)
+    app = create_app(Settings(read_seconds=0.2), checkpoint=checkpoint, engine=engine, read=jobs.read)
     hostile = "ifdef X\n" + "".join(f"A{i} += {i}\n" for i in range(110_000)) + "endif\n"
     async with served(app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
         await client.get("/health/live")
