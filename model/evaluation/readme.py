@@ -8,6 +8,7 @@ from model.evaluation.cells import TEST_SPLITS
 from model.evaluation.markdown import NOTHING, table, text
 from model.evaluation.methods import KIND_MEDIAN, LIGHTGBM
 from model.evaluation.results import BAR_WITH, BAR_WITHOUT, JOBCAST, WITH, WITHOUT, Results
+from model.evaluation.verdict import tally
 
 _BEGIN, _END = "<!-- benchmark -->", "<!-- end of benchmark -->"
 _SHOWN = {JOBCAST: "Jobcast", KIND_MEDIAN: KIND_MEDIAN, LIGHTGBM: LIGHTGBM}
@@ -48,8 +49,7 @@ def _row(results: Results, family: str, target: str) -> Iterator[str]:
 
 
 def _judged(results: Results) -> str:
-    barred = [one for one in results["answers"][WITHOUT]["verdicts"] if one["met"] is not None]
-    within = sum((one["figure"] or 1.0) <= (one["bar"] or 0.0) for one in barred)
+    judged, met, within = tally(results["answers"][WITHOUT]["verdicts"])
     ratios = {
         row["split"]: text(row["ratio"][0], 2)
         for row in results["headlines"]
@@ -59,9 +59,8 @@ def _judged(results: Results) -> str:
         f"{ratios[split]} {split.removeprefix('test_')}" for split in TEST_SPLITS if split in ratios
     )
     bars = " and ".join(results["answers"][WITH]["baselines"])
-    met = sum(bool(one["met"]) for one in barred)
     return (
-        f"Our own bar, {BAR_WITHOUT:.2f} in every cell and no source above 1, is met in {met} of {len(barred)} cells "
+        f"Our own bar, {BAR_WITHOUT:.2f} in every cell and no source above 1, is met in {met} of {len(judged)} cells "
         f"(run time and memory); {within} are within {BAR_WITHOUT:.2f}. On jobs that ran before, with their history, "
         f"the error is {told or NOTHING} of the better of {bars} (our bar: {BAR_WITH:.2f})."
     )

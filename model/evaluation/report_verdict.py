@@ -7,7 +7,7 @@ from model.evaluation.headline import ENOUGH_SEEDS
 from model.evaluation.markdown import NOTHING, bounds, plus_minus, section, short, table, text
 from model.evaluation.noise import ENOUGH_TO_DECIDE, SHARE_OF_THE_BEST, named
 from model.evaluation.results import WITH, WITH_ANY, WITHOUT, Answer, Results
-from model.evaluation.verdict import Verdict
+from model.evaluation.verdict import Verdict, tally
 
 
 def verdict(results: Results) -> str:
@@ -36,12 +36,10 @@ def verdict(results: Results) -> str:
 
 
 def _count(verdicts: Sequence[Verdict], name: str) -> str:
-    judged = [one for one in verdicts if one["met"] is not None]
+    judged, met, within = tally(verdicts)
     missed = ", ".join(_missed(one) for one in judged if not one["met"])
-    met = sum(bool(one["met"]) for one in judged)
     parts = ""
     if any(one["highest"] is not None for one in judged):
-        within = sum(one["figure"] is not None and one["figure"] <= (one["bar"] or 0.0) for one in judged)
         below = sum((one["worst_ratio"] or 0.0) <= (one["highest"] or 0.0) for one in judged)
         parts = f" ({within} within the bar, {below} without a source above 1)"
     return f"- {name}: {met} of {len(judged)} cells met{parts}; missed: {missed or 'none'}."

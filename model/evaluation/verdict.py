@@ -50,6 +50,13 @@ class Verdict(TypedDict):
     better: int
 
 
+def tally(verdicts: Sequence[Verdict]) -> tuple[list[Verdict], int, int]:
+    """Those that have a bar; how many of these are met, and how many figures are within their bars."""
+    judged = [one for one in verdicts if one["met"] is not None]
+    within = sum(one["figure"] is not None and one["figure"] <= (one["bar"] or 0.0) for one in judged)
+    return judged, sum(bool(one["met"]) for one in judged), within
+
+
 def verdicts(question: Question, compared: Sequence[Compared], seed: int) -> list[Verdict]:
     """One per family, split and target in which any source was compared."""
     return [_verdict(question, place, members, seed) for place, members in _gathered(question, compared)]

@@ -33,10 +33,11 @@ class Namesakes:
     def predict(self, names: Names) -> tuple[Floats, NDArray[np.int64]]:
         """Names as `names_of` -> [n, T] in ln (NaN where there are no namesakes), and how each is known."""
         own = self.own(names[:, 0])
-        added = np.stack([self.words(column) for column in names[:, 1:].T])
-        by_words = np.isfinite(added).any(axis=0)
-        told = np.where(by_words, self.center + np.nansum(added, axis=0), np.nan)
-        known = np.where(by_words, np.where(np.isfinite(added[0]), BY_TOOL, BY_WORDS), NOBODY)
+        words = names[:, 1:]
+        added = self.words(words.ravel()).reshape(*words.shape, len(self.center))
+        by_words = np.isfinite(added).any(axis=1)
+        told = np.where(by_words, self.center + np.nansum(added, axis=1), np.nan)
+        known = np.where(by_words, np.where(np.isfinite(added[:, 0]), BY_TOOL, BY_WORDS), NOBODY)
         exact = np.isfinite(own)
         return np.where(exact, own, told), np.where(exact, OWN, known)
 

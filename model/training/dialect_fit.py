@@ -124,8 +124,7 @@ class DialectFit:
 
     def spoken(self) -> Spoken:
         """What the train records tell other dialects of their names."""
-        train = np.flatnonzero(self._train)
-        return self._spoken(train)
+        return self._spoken(np.flatnonzero(self._train))
 
     def _spoken(self, records: Places) -> Spoken:
         return spoken(self._names[records], self._truth[records], self._groups(records))
@@ -184,8 +183,7 @@ class DialectFit:
         def mixed(
             answers: NDArray[np.float64], named: Places, met: NDArray[np.bool_]
         ) -> tuple[NDArray[np.float64], Places]:
-            familiarity = familiarity_of(met)
-            return mix(answers, level_of(familiarity, named), strangeness(met)), familiarity
+            return mix(answers, _levels(met, named), strangeness(met)), familiarity_of(met)
 
         held = self.held_out
         held.known[train], held.known_familiarity[train] = mixed(fits.answers[0], fits.named[0], fits.met[0])
@@ -389,20 +387,13 @@ class DialectFit:
         known = fit_weights(
             np.concatenate([fits.answers[0], fits.later]),
             np.concatenate([truth, self._truth[later]]),
-            np.concatenate(
-                [
-                    level_of(familiarity_of(fits.met[0]), fits.named[0]),
-                    level_of(familiarity_of(fits.later_met), fits.later_named),
-                ]
-            ),
+            np.concatenate([_levels(fits.met[0], fits.named[0]), _levels(fits.later_met, fits.later_named)]),
             np.tile(np.concatenate([heavy, new])[:, None], truth.shape[1]),
         )
         answers, groups = fits.answers[1], self._groups(train)
-        levels = level_of(familiarity_of(fits.met[1]), fits.named[1])
-        new_to = [(answers, truth, levels, evened(answers, truth, groups))]
+        new_to = [(answers, truth, _levels(fits.met[1], fits.named[1]), evened(answers, truth, groups))]
         if others:
-            levels = level_of(familiarity_of(others.met), others.named)
-            new_to.append((others.answers, others.truth, levels, others.weight))
+            new_to.append((others.answers, others.truth, _levels(others.met, others.named), others.weight))
         several = bool(np.isfinite(answers).any())
         if not several and not others:  # nobody has ever met a new group
             return fit_strangeness(fits.met[0], fits.met[1][:0]), Mix(known, known)
@@ -464,6 +455,11 @@ class DialectFit:
             for row, past in pasts.items():
                 held.informed[row, place] = blend(past, own[row, place], int(familiarity[row]))
         return found
+
+
+def _levels(met: NDArray[np.bool_], named: Places) -> Places:
+    """Which keys others know [n, keys], and how they know the name [n, targets] -> levels to weigh members on."""
+    return level_of(familiarity_of(met), named)
 
 
 def _work(facts: Facts) -> int:

@@ -293,9 +293,8 @@ def test_the_readme_takes_its_figures_from_the_results(
     errors = next(one["mean_abs_ln"] for one in finished[1]["summary"] if one["family"] == "workflow")
     ours, usual = errors["jobcast"], errors["kind median"]
     assert ours is not None and usual is not None
-    assert (
-        f"| workflow, `runtime_seconds` | {ours:.2f} | {usual:.2f} | – |" in written
-    )  # no LightGBM was asked for
+    # No LightGBM was asked for.
+    assert f"| workflow, `runtime_seconds` | {ours:.2f} | {usual:.2f} | – |" in written
     assert "is met in 2 of 2 cells (run time and memory); 2 are within 0.90." in written
     assert "What a scheduler gains:\n\nmuch.\n" in written
     assert written.startswith("Before.\n<!-- benchmark -->\n| family") and written.endswith("-->\nAfter.\n")
