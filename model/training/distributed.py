@@ -6,6 +6,8 @@ Every process draws other batches; a step's loss is divided by the weights of al
 batch each make the step that one process makes with N.
 """
 
+import atexit
+import gc
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,13 +16,16 @@ from datetime import timedelta
 
 import torch
 from torch import distributed
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 #: One process prepares prompts while the others wait for it.
 _PATIENCE = timedelta(hours=12)
+
+#: What `spread` laid tensors out on. torch's caches keep a mesh, and the mesh its process group, to the very end.
+_meshes: list[DeviceMesh] = []
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ def join(device: str, *, sharded: bool = False) -> Iterator[World]:
         return
     from accelerate import PartialState  # type: ignore[import-untyped]  # several processes alone need it
 
+    atexit.register(_end_groups)
     state = PartialState(cpu=device == "cpu", timeout=_PATIENCE)
     sharded = sharded or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
     place = torch.device("cpu") if device == "cpu" else state.device
@@ -81,6 +87,17 @@ def join(device: str, *, sharded: bool = False) -> Iterator[World]:
     finally:
         distributed.destroy_process_group()
         PartialState._reset_state()
+
+
+def _end_groups() -> None:
+    """Let the process groups end, which joins gloo's threads, while the interpreter is still whole.
+
+    A thread that lets go of the last collective's tensors later asks a vanishing interpreter for its lock, and the
+    process, its work done, aborts: pytorch/pytorch#190489. At exit, since until then callers may hold the model.
+    """
+    for mesh in _meshes:
+        getattr(mesh, "_pg_registry", {}).clear()  # torch 2.11 has none: its meshes know groups by name
+    gc.collect()
 
 
 def spread(module: torch.nn.Module, layers: Iterable[torch.nn.Module], world: World) -> torch.nn.Module:
@@ -93,6 +110,7 @@ def spread(module: torch.nn.Module, layers: Iterable[torch.nn.Module], world: Wo
     if not world.sharded:
         return DistributedDataParallel(module)
     mesh = init_device_mesh(world.device.type, (world.size,))
+    _meshes.append(mesh)
     for layer in layers:
         fully_shard(layer, mesh=mesh)
     # Resharded after forward too: a validation has no backward pass that would do it.

@@ -85,3 +85,11 @@ def test_sharded_low_rank_training_with_early_stopping_equals_that_of_one_proces
     assert_same(weights(made, "adapted"), alone(made, "adapted-alone", **two_processes.ADAPTED))
     found, expected = moments(made, "adapted"), moments(made, "adapted-alone")
     assert_same({n: m * 1e3 for n, m in found.items()}, {n: m * 1e3 for n, m in expected.items()})
+
+
+def test_no_thread_of_the_process_groups_outlives_the_training(made: Path) -> None:
+    """One that does may abort the process that it is in, now and then, when the interpreter ends."""
+    for rank in range(2):
+        names = (made / f"threads-{rank}").read_text().split()
+        assert any("python" in name for name in names), names
+        assert not [name for name in names if "gloo" in name]

@@ -3,6 +3,8 @@
 <launcher> -m tests.model.two_processes DIRECTORY        (with a tiny base in DIRECTORY/base)
 """
 
+import atexit
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -83,7 +85,14 @@ def run_interrupted(directory: Path, name: str, chosen: TrainSettings, world: Wo
     raise AssertionError("was not interrupted")
 
 
+def write_threads(directory: Path) -> None:
+    """The names of this process's threads, to DIRECTORY/threads-RANK."""
+    names = [task.joinpath("comm").read_text() for task in Path("/proc/self/task").iterdir()]
+    (directory / f"threads-{os.environ['RANK']}").write_text("".join(names))
+
+
 def main(directory: Path) -> None:
+    atexit.register(write_threads, directory)  # registered before the training's own, so called after it
     base = directory / "base"
     with join("cpu") as world:
         assert world.size == 2
