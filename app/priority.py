@@ -17,9 +17,9 @@ def step_back() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
-def processor_seconds(thread: int) -> float | None:
-    """Processor time that a thread of this process has used, by its native id; None where that cannot be known."""
+def processor_seconds(thread: int, process: int | str = "self") -> float | None:
+    """Processor time that a thread of a process has used, by their native ids; None where that cannot be known."""
     try:
-        return int(Path(f"/proc/self/task/{thread}/schedstat").read_text().split()[0]) / 1e9
+        return int(Path(f"/proc/{process}/task/{thread}/schedstat").read_text().split()[0]) / 1e9
     except (OSError, ValueError, IndexError):
         return None

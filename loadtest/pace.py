@@ -45,18 +45,18 @@ class Span:
 
     since: float
     to: float
-    pace: float = 0.0
+    pace: float
 
 
 @dataclass
 class Pace:
-    """slow: ascending, some time between them; seconds: watched in all.
+    """slow: (since, to), ascending, some time between them; seconds: watched in all.
 
     profile: the pace of all the time that was watched, in ascending spans; 1 is the usual, more is faster.
     asleep: how many seconds too late the probe woke from its pauses, in the median; used: the probe's share of a core.
     """
 
-    slow: list[Span] = field(default_factory=list)
+    slow: list[tuple[float, float]] = field(default_factory=list)
     profile: list[Span] = field(default_factory=list)
     seconds: float = 0.0
     asleep: float = 0.0
@@ -65,7 +65,7 @@ class Pace:
     @property
     def share(self) -> float:
         """Of the time: how much of it was slow."""
-        return sum(one.to - one.since for one in self.slow) / self.seconds if self.seconds else 0.0
+        return sum(to - since for since, to in self.slow) / self.seconds if self.seconds else 0.0
 
     @property
     def disturbed(self) -> list[Span]:
@@ -79,7 +79,7 @@ class Pace:
 
     def was_slow(self, moment: float) -> bool:
         """Whether what was due at this `perf_counter()` may have been met by that."""
-        return any(one.since - _BEFORE_SECONDS <= moment < one.to + _AFTER_SECONDS for one in self.slow)
+        return any(since - _BEFORE_SECONDS <= moment < to + _AFTER_SECONDS for since, to in self.slow)
 
     def undisturbed(self, moments: Sequence[float], usual: float, busy: float) -> np.ndarray:
         """Of each: whether what was due then met no disturbed time, nor the work that it left to do.
@@ -134,8 +134,8 @@ def overslept(pieces: Sequence[tuple[float, float]]) -> float:
     return max(0.0, float(np.median(pauses)) - _PAUSE_SECONDS) if pauses else 0.0
 
 
-def slow_spans(pieces: Sequence[tuple[float, float]]) -> list[Span]:
-    """Of pieces of work (moment, seconds) where the machine was slow; spans close to each other are one."""
+def slow_spans(pieces: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Since when and until when, of pieces of work (moment, seconds), the machine was slow; close ones are one."""
     usual = _usual(pieces)
     spans: list[tuple[float, float]] = []
     for moment, seconds in pieces:
@@ -144,7 +144,7 @@ def slow_spans(pieces: Sequence[tuple[float, float]]) -> list[Span]:
                 spans[-1] = (spans[-1][0], moment + seconds)
             else:
                 spans.append((moment, moment + seconds))
-    return [Span(since, to, _pace(pieces, usual, since, to)) for since, to in spans]
+    return spans
 
 
 def pace_profile(pieces: Sequence[tuple[float, float]]) -> list[Span]:
@@ -168,14 +168,6 @@ def pace_profile(pieces: Sequence[tuple[float, float]]) -> list[Span]:
 
 def _usual(pieces: Sequence[tuple[float, float]]) -> float:
     return float(np.median([seconds for _, seconds in pieces]))
-
-
-def _pace(pieces: Sequence[tuple[float, float]], usual: float, since: float, to: float) -> float:
-    """What was done between two moments, as a share of the usual: each piece stands for the pause before it too."""
-    inside = [seconds for moment, seconds in pieces if since <= moment < to]
-    covered = [_PAUSE_SECONDS + seconds for seconds in inside]
-    paces = [min(1.0, usual / seconds) for seconds in inside]
-    return float(np.average(paces, weights=covered))
 
 
 def _probe() -> None:

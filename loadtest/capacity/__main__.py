@@ -10,6 +10,7 @@ import typer
 
 from loadtest.capacity.page import write_page
 from loadtest.capacity.plan import Assumptions
+from loadtest.stopping import stop_on_sigterm
 
 
 def main(
@@ -51,4 +52,5 @@ def main(
 
 
 if __name__ == "__main__":
+    stop_on_sigterm()
     typer.run(main)

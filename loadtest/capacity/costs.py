@@ -23,6 +23,7 @@ from app.api.schemas import PredictRequest, validated
 from app.ask import asked
 from app.build import engine_builder
 from app.metrics import Metrics
+from app.priority import processor_seconds
 from app.settings import Settings
 from app.units import UnitReader
 from loadtest.load.bodies import scheduler_request
@@ -320,17 +321,16 @@ class _Used:
 
 
 def _used(service: RunningService) -> _Used:
-    seconds = processor_seconds(service)
+    seconds = seconds_of_threads(service)
     return _Used(
         sum(seconds.values()),
-        seconds[str(service.process.pid)],
+        seconds[service.process.pid],
         service.metric("jobcast_batch_size_count"),
     )
 
 
-def processor_seconds(service: RunningService) -> dict[str, float]:
-    """What each thread of a service has used, by its native id; the main thread has the event loop."""
-    threads = Path(f"/proc/{service.process.pid}/task")
-    return {
-        thread.name: int((thread / "schedstat").read_text().split()[0]) / 1e9 for thread in threads.iterdir()
-    }
+def seconds_of_threads(service: RunningService) -> dict[int, float]:
+    """Processor time of each thread of a service, by its native id; the main thread has the event loop."""
+    process = service.process.pid
+    threads = [int(thread.name) for thread in Path(f"/proc/{process}/task").iterdir()]
+    return {thread: processor_seconds(thread, process) or 0.0 for thread in threads}

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from loadtest.capacity.costs import UnitCosts, kind_of, measure_costs, processor_seconds
-from loadtest.capacity.results import PACES, load, save
+from loadtest.capacity.costs import UnitCosts, kind_of, measure_costs, seconds_of_threads
+from loadtest.capacity.results import PACES, busy_share, load, save
 from loadtest.capacity.simulation import Asked, Simulation
 from loadtest.load.generators import run_locust, run_open_loop
 from loadtest.load.objectives import Measured, Run
@@ -113,7 +113,7 @@ def _at(service: RunningService, mix: Mix, share: float, capacity: float, seed: 
     for tried in range(1, _TRIES[mix] + 1):
         rate = share * capacity
         found, run, pace = _loaded(service, mix, _SECONDS[mix], rate, seed + 20 * tried)
-        busy = sum(found["busy"]) / found["seconds"]
+        busy = busy_share(found)
         console.print(f"{mix} at {share:.0%} of {capacity:.1f}: {found['measured']}, busy {busy:.0%}")
         if abs(busy - share) < nearest:
             nearest = abs(busy - share)
@@ -160,7 +160,7 @@ def _watched_use(service: RunningService) -> Iterator[list[tuple[float, float]]]
 
     def watch() -> None:
         while not done.wait(_SAMPLE_SECONDS):
-            found.append((time.perf_counter(), sum(processor_seconds(service).values())))
+            found.append((time.perf_counter(), sum(seconds_of_threads(service).values())))
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -211,7 +211,7 @@ def simulate() -> None:
             mix = name.split()[1]
             then = replace(costs, client=run["measured"]["client_seconds"], asleep=run["asleep"])
             times, found = as_busy(then, mix, run, pace.profile)  # type: ignore[arg-type]
-            kept = undisturbed(found, pace, run["measured"]["p50"], sum(run["busy"]) / run["seconds"])
+            kept = undisturbed(found, pace, run["measured"]["p50"], busy_share(run))
             by_itself = of_kept(found, kept)
             simulated_too = {"simulated": asdict(found.measured), "simulated_steady": asdict(by_itself)}
             save(name, {**run, **simulated_too, "times": list(times)})

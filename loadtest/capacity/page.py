@@ -8,7 +8,7 @@ from loadtest.capacity.costs import UnitCosts
 from loadtest.capacity.measure import CLIENTS, MIXES, SHARES, costs_of
 from loadtest.capacity.plan import Assumptions, break_even, gpu_seconds, needs
 from loadtest.capacity.plots import SHOWN_SECONDS, plot_costs, plot_pace, plot_runs
-from loadtest.capacity.results import PACES, RESULTS, load
+from loadtest.capacity.results import PACES, RESULTS, busy_share, load
 from loadtest.capacity.verdicts import verdicts_of
 from loadtest.load.popularity import EXPONENT, FITTED
 from model.evaluation.markdown import section, table
@@ -143,7 +143,7 @@ def _runs(content: dict[str, Any]) -> str:
                 continue
             measured, steady = run["measured"], run["steady"]
             cells = [f"{mix}, {share:.0%} of {run['capacity']:.1f}", f"{run['rate']:.1f}"]
-            cells += [str(measured["requests"]), f"{sum(run['busy']) / run['seconds']:.0%}"]
+            cells += [str(measured["requests"]), f"{busy_share(run):.0%}"]
             cells += _beside(measured, run.get("simulated"), list(dict(_FIGURES)))
             cells += [f"{measured['errors']:.2%}", f"{measured['late_p99']:.1f}"]
             cells += [_range(run["times"]) if "times" in run else ""]

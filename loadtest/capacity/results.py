@@ -30,3 +30,8 @@ def save(part: str, figures: Mapping[str, Any], path: Path = RESULTS) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(dict(sorted(content.items())), indent=1) + "\n")
+
+
+def busy_share(run: Mapping[str, Any]) -> float:
+    """For how much of a run the service kept its core busy, from what was saved of it."""
+    return float(sum(run["busy"]) / run["seconds"])

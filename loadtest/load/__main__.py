@@ -18,6 +18,7 @@ from loadtest.load.knee import find_knee
 from loadtest.load.objectives import Measured, Objectives
 from loadtest.load.scenarios import MIXES, SCENARIOS, Mix, mix_named
 from loadtest.reliability.running import running_service
+from loadtest.stopping import stop_on_sigterm
 
 cli = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Load tests of a service started for them."
@@ -101,4 +102,5 @@ def _show(title: str, runs: list[Measured]) -> None:
 
 
 if __name__ == "__main__":
+    stop_on_sigterm()
     cli()

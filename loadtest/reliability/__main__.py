@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from loadtest.reliability.page import TITLES, write_page
+from loadtest.stopping import stop_on_sigterm
 
 
 def main(
@@ -34,4 +35,5 @@ def main(
 
 
 if __name__ == "__main__":
+    stop_on_sigterm()
     typer.run(main)

@@ -155,7 +155,7 @@ def test_an_answer_does_not_wait_for_what_is_done_after_it() -> None:
 
 def test_a_machine_that_stands_still_keeps_everybody_waiting() -> None:
     alone = Simulation(COSTS).run([Asked(0.0, 0)])[0]
-    slow = [Span(0.0, 0.5), Span(0.6, 0.7, pace=0.5)]
+    slow = [Span(0.0, 0.5, pace=0.0), Span(0.6, 0.7, pace=0.5)]
     simulation = Simulation(COSTS, known=["kept"], paces=slow)
     taken = simulation.run([Asked(0.1, 0), Asked(0.6, "kept"), Asked(0.8, "kept")])
     assert taken == pytest.approx([0.4 + alone, 2 * COSTS.hit, COSTS.hit])
