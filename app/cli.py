@@ -24,9 +24,6 @@ cli = typer.Typer(
 
 cli.add_typer(keys, name="key")
 
-#: A local prediction waits for the engine's start, so its deadline is generous.
-LOCAL_DEADLINE_MS = 60_000
-
 
 @cli.command()
 def serve(
@@ -77,6 +74,16 @@ def predict(
     file: Annotated[Path, typer.Argument(help="The configuration file; - reads standard input.")],
     kind: Annotated[str, typer.Option(help="Its format, such as github-actions.")],
     job: Annotated[str | None, typer.Option(help="Only the job of this name.")] = None,
+    context: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="What else is known: repository, runner, machine, stage ..."),
+    ] = None,
+    history: Annotated[
+        Path | None, typer.Option(help="Past runs, a JSON list as in a request; - reads standard input.")
+    ] = None,
+    given: Annotated[
+        list[str] | None, typer.Option(metavar="TARGET=NUMBER", help="A known target; repeatable.")
+    ] = None,
     target: Annotated[list[str] | None, typer.Option(help="Default: all.")] = None,
     quantile: Annotated[list[float] | None, typer.Option(help="Default: 0.1, 0.5, 0.9.")] = None,
     as_json: Annotated[
@@ -84,17 +91,18 @@ def predict(
     ] = False,
 ) -> None:
     """Predict for one file, here, without a server."""
-    try:
-        config = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"cannot be read: {type(error).__name__}", param_hint="FILE") from None
+    if history is not None and str(file) == str(history) == "-":
+        raise typer.BadParameter("standard input can be read once", param_hint="--history")
+    config = _text(file, "FILE")
+    past = None if history is None else _text(history, "--history")
     os.environ.pop(MULTIPROCESS_DIRECTORY, None)
-    from app.ask import Ask
-    from app.local import predict_here, print_answer
+    from app.local import predict_here, print_answer, question
     from app.logging import configure_logging
 
     configure_logging("error")
-    ask = Ask(kind, config, job, targets=target, quantiles=quantile, deadline_ms=LOCAL_DEADLINE_MS)
+    ask = question(
+        kind, config, job, context=context, history=past, given=given, targets=target, quantiles=quantile
+    )
     answer = asyncio.run(predict_here(load_settings(), ask))
     if as_json:
         from app.json import dump
@@ -102,6 +110,15 @@ def predict(
         typer.echo(dump(answer).decode())
     else:
         print_answer(answer)
+
+
+def _text(file: Path, hint: str) -> str:
+    """The text of a file, or of standard input for `-`; a mark of its byte order is none of it."""
+    try:
+        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        return content.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"cannot be read: {type(error).__name__}", param_hint=hint) from None
 
 
 @cli.command()

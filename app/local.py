@@ -2,15 +2,68 @@
 
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from app.api.requests import parse_json
+from app.api.schemas import PredictRequest, validated
 from app.ask import Ask
 from app.build import build_service
+from app.errors import MalformedBody
 from app.metrics import Metrics
 from app.settings import Settings
+
+#: A local prediction waits for the engine's start, so its deadline is generous.
+DEADLINE_MS = 60_000
+
+
+def question(
+    kind: str,
+    config: str,
+    job: str | None = None,
+    *,
+    context: Sequence[str] | None = None,
+    history: str | None = None,
+    given: Sequence[str] | None = None,
+    targets: Sequence[str] | None = None,
+    quantiles: Sequence[float] | None = None,
+) -> Ask:
+    """The same question as a request's, held to the same rules. Raises JobcastError.
+
+    context: NAME=VALUE each, a value that begins as a JSON object or list does being one; given: TARGET=NUMBER each;
+    history: the JSON of a request's `history`.
+    """
+    content: dict[str, object] = {"kind": kind, "config": config, "job": job, "deadline_ms": DEADLINE_MS}
+    content["context"] = {
+        name: _json("context", value) if value.startswith(("{", "[")) else value
+        for name, value in _pairs("context", context)
+    }
+    try:
+        content["given"] = {name: float(value) for name, value in _pairs("given", given)}
+    except ValueError:
+        raise MalformedBody("given must be TARGET=NUMBER") from None
+    content["history"] = None if history is None else _json("history", history)
+    content["targets"], content["quantiles"] = targets or None, quantiles or None
+    return validated(PredictRequest, content).ask()
+
+
+def _json(option: str, text: str) -> object:
+    try:
+        return parse_json(text.encode())
+    except MalformedBody as error:
+        raise MalformedBody(f"{option}: {error.message}") from None
+
+
+def _pairs(option: str, values: Sequence[str] | None) -> list[tuple[str, str]]:
+    pairs = [(name, value) for name, found, value in (one.partition("=") for one in values or ()) if found]
+    if len(pairs) < len(values or ()):
+        raise MalformedBody(f"{option} must be a name, = and a value")
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise MalformedBody(f"{option} has a name twice")
+    return pairs
 
 
 async def predict_here(settings: Settings, ask: Ask) -> dict[str, Any]:

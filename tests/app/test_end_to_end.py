@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +17,8 @@ from typer.testing import CliRunner
 
 from app.api.schemas import PredictResponse
 from app.cli import cli, main
+from app.errors import MalformedBody
+from app.local import question
 from app.main import create_app
 from app.settings import Settings
 from tests.app.fakes import CANARY, running
@@ -112,6 +115,55 @@ def test_the_command_line_predicts_without_a_server(
     assert "lint" in table.output
     answer = CliRunner().invoke(cli, ["predict", str(file), "--kind", "github-actions", "--json"])
     PredictResponse.model_validate(json.loads(answer.output))
+
+
+def test_the_command_line_takes_all_that_a_request_can_say(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBCAST_CHECKPOINT", str(stored))
+    monkeypatch.setenv("JOBCAST_ENGINE", "fake")
+    file, past = tmp_path / "ci.yml", tmp_path / "past.json"
+    file.write_text(WORKFLOW)
+    runs = [{"runtime_seconds": 300.0, "age_seconds": 60.0, "job": "lint"}]
+    past.write_text("\ufeff" + json.dumps(runs))
+    command = ["predict", str(file), "--kind", "github-actions", "--json", "--job", "lint"]
+    known = ["--context", "repository=a/b", "--context", 'runner={"os": "linux"}', "--given", "cpu_cores=2"]
+    for history, text in ((str(past), None), ("-", json.dumps(runs))):
+        made = CliRunner().invoke(cli, [*command, *known, "--history", history], input=text)
+        (prediction,) = json.loads(made.output)["predictions"]
+        assert prediction["input"]["past_runs"] == 1
+        assert "cpu_cores" not in prediction
+    ask = question(
+        "github-actions", WORKFLOW, context=['runner={"os": "linux"}', "a=b=[c"], given=["cpu_cores=2"]
+    )
+    assert ask.context == {"runner": {"os": "linux"}, "a": "b=[c"}
+    assert ask.given == {"cpu_cores": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"given": [CANARY]}, "given must be a name, = and a value"),
+        ({"given": [f"cpu_cores={CANARY}"]}, "given must be TARGET=NUMBER"),
+        ({"given": ["cpu_cores=nan"]}, "must be finite"),
+        ({"context": ["a=1", "a=2"]}, "context has a name twice"),
+        ({"context": [f"a={{{CANARY}"]}, "context: not JSON: line 1, column 2"),
+        ({"history": CANARY}, "history: not JSON: line 1, column 1"),
+        ({"history": '{"a": 1, "a": 2}'}, "history: a key that appears twice in one JSON object"),
+        ({"history": '[{"runtime_seconds": 3}]'}, "history[0].age_seconds is required"),
+    ],
+)
+def test_what_the_command_line_is_told_wrongly(wrong: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(MalformedBody) as error:
+        question("github-actions", WORKFLOW, **wrong)
+    assert sentence in error.value.message
+    assert CANARY not in error.value.message
+
+
+def test_standard_input_is_read_once() -> None:
+    made = CliRunner().invoke(cli, ["predict", "-", "--kind", "github-actions", "--history", "-"])
+    assert made.exit_code == 2
+    assert "standard input can be read once" in made.output
 
 
 @pytest.mark.parametrize("checkpoint", ["nowhere", None])
