@@ -131,7 +131,7 @@ def batch(
     readers: Annotated[
         int | None, typer.Option(min=1, help="Processes that read; default: by the cores.")
     ] = None,
-    ray: Annotated[bool, typer.Option("--ray", help="On Ray Data; needs jobcast[ray].")] = False,
+    ray: Annotated[bool, typer.Option("--ray", help="On Ray Data; needs the extra `ray`.")] = False,
     ray_address: Annotated[str | None, typer.Option(help="The cluster; default: Ray's own choice.")] = None,
     engines: Annotated[int, typer.Option(min=1, help="With --ray: engines at a time.")] = 1,
 ) -> None:

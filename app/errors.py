@@ -152,7 +152,7 @@ ERROR_TABLE = (
     ErrorEntry(405, "method_not_allowed", "the path exists, with other methods"),
     ErrorEntry(408, "request_timeout", "the request did not arrive in time, however steadily it trickled"),
     ErrorEntry(413, "body_too_large", "over the byte limit, chunked or not"),
-    ErrorEntry(415, "unsupported_media_type", "neither JSON nor YAML, or compressed"),
+    ErrorEntry(415, "unsupported_media_type", "neither JSON, YAML nor plain text, or compressed"),
     ErrorEntry(422, "invalid_config", "the config does not parse or breaks its format; says where"),
     ErrorEntry(422, "config_too_deep", "the config is nested too deep"),
     ErrorEntry(422, "config_too_large", "the config expands to too much, or takes too long to read"),

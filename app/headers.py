@@ -14,13 +14,17 @@ SECURITY_HEADERS = (
 _HSTS = (b"strict-transport-security", b"max-age=%d" % _YEAR_SECONDS)
 
 
+def security_headers(*, tls: bool) -> tuple[tuple[bytes, bytes], ...]:
+    """tls: browsers come through TLS, which ends in front of this service."""
+    return (*SECURITY_HEADERS, *((_HSTS,) if tls else ()))
+
+
 class SecurityHeaders:
     """Outermost, so that refusals and answers to defects of ours have them too. Pure ASGI."""
 
     def __init__(self, app: ASGIApp, *, tls: bool) -> None:
-        """tls: browsers come through TLS, which ends in front of this service."""
         self._app = app
-        self._headers = (*SECURITY_HEADERS, *((_HSTS,) if tls else ()))
+        self._headers = security_headers(tls=tls)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def answer(message: Message) -> None:

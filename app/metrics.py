@@ -56,6 +56,12 @@ class Metrics:
         self.requests = Counter(
             "jobcast_requests", "Requests answered.", ["route", "method", "code"], registry=registry
         )
+        self._predictions = Counter(
+            "jobcast_predictions",
+            "Predictions asked for, alone or in a batch, by the status of their answer.",
+            ["code"],
+            registry=registry,
+        )
         self.request_duration = Histogram(
             "jobcast_request_duration_seconds",
             "From the request's first byte to the answer's last.",
@@ -83,7 +89,10 @@ class Metrics:
             "jobcast_cache_requests", "Look-ups in the cache.", ["outcome"], registry=registry
         )
         self._shed = Counter(
-            "jobcast_shed", "Requests refused to keep the rest fast.", ["reason"], registry=registry
+            "jobcast_shed",
+            "Predictions refused to keep the rest fast; rate_limited: calls over their client's rate.",
+            ["reason"],
+            registry=registry,
         )
         self._shared_cache_up: Gauge | None = None
         self._engine_losses = Counter(
@@ -134,6 +143,12 @@ class Metrics:
         """Count a request; trace: the id of the one that was recorded of it, which becomes an exemplar."""
         self.requests.labels(route, method, str(code)).inc()
         self.request_duration.labels(route).observe(seconds, {"trace_id": trace} if trace else None)
+        if method == "POST" and (route == "/predict" or (route == "/predict/batch" and code != 200)):
+            self.prediction(code)
+
+    def prediction(self, code: int) -> None:
+        """Count a prediction; those of a batch that is answered are its items', problems among them."""
+        self._predictions.labels(str(code)).inc()
 
     def watch(self, *, queue_depth: Callable[[], int], engine_up: Callable[[], bool]) -> None:
         """Read the two gauges from the batcher whenever they are scraped."""
@@ -195,7 +210,7 @@ class Metrics:
         self._shared_cache_up.set(float(up))
 
     def shed(self, reason: ShedReason) -> None:
-        """Count a refused request."""
+        """Count a refusal."""
         self._shed.labels(reason).inc()
 
     def predicted(self, target: str, median: float) -> None:

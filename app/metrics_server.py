@@ -9,6 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from app.exposition import Exposition
+from app.headers import SecurityHeaders
 
 
 class BesideServer(uvicorn.Server):
@@ -35,7 +36,7 @@ def metrics_server(exposition: Callable[[str], Awaitable[Exposition]]) -> Beside
 
     return BesideServer(
         uvicorn.Config(
-            app,
+            SecurityHeaders(app, tls=False),
             lifespan="off",
             ws="none",
             access_log=False,

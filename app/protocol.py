@@ -15,6 +15,7 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.errors import HeadTooLarge, HttpError, MalformedBody, RequestTimeout, problem_response
+from app.headers import security_headers
 from app.settings import Settings
 
 log = structlog.get_logger()
@@ -30,6 +31,7 @@ class BoundedProtocol(HttpToolsProtocol):
     head_seconds: float
     body_seconds: float
     max_head_bytes: int
+    security_headers: tuple[tuple[bytes, bytes], ...]
 
     _watch: asyncio.TimerHandle | None = None
     _in_head = False
@@ -144,7 +146,8 @@ class BoundedProtocol(HttpToolsProtocol):
         response = problem_response(error, request_id)
         response.headers["Connection"] = "close"
         response.headers["X-Request-Id"] = request_id
-        head = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
+        headers = [*response.raw_headers, *self.security_headers]
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
         self.transport.write(b"HTTP/1.1 %d \r\n%s\r\n%s" % (error.status, head, response.body))
         self.transport.close()
         log.info("refused", request_id=request_id, status=error.status, code=error.code)
@@ -174,5 +177,6 @@ def bounded_protocol(settings: Settings) -> type[BoundedProtocol]:
         "head_seconds": settings.head_seconds,
         "body_seconds": settings.body_seconds,
         "max_head_bytes": settings.max_head_bytes,
+        "security_headers": security_headers(tls=settings.tls_in_front),
     }
     return type("ConfiguredProtocol", (BoundedProtocol,), limits)

@@ -107,7 +107,11 @@ async def predict_batch(request: Request) -> Response:
     async def answers() -> list[dict[str, Any]]:
         return await asyncio.gather(*(answer(place, item) for place, item in enumerate(items)))
 
-    return JsonResponse({"responses": await unless_disconnected(request, answers())})
+    responses = await unless_disconnected(request, answers())
+    series: Metrics = request.app.state.metrics
+    for one in responses:
+        series.prediction(one.get("status", 200))
+    return JsonResponse({"responses": responses})
 
 
 @router.post(

@@ -110,7 +110,7 @@ class Direct(BaseModel):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, dict[str, float]]
 
-    source: str = Field(description="model, cache or fallback")
+    source: str = Field(description="model or cache")
     support: Support
     input: InputReport
     warnings: list[str]

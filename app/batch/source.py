@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 #: Columns that hold text; text in any other column of Parquet is JSON.
-_TEXT_COLUMNS = ("id", "kind", "config", "job")
+_TEXT_COLUMNS = ("id", "kind", "config", "job", "series")
 _ROWS_AT_ONCE = 256
 
 

@@ -85,12 +85,8 @@ class Outcomes:
         request, made_at = self._digests.request(client, request_id), time.time()
         told = [answer["workflow"]["direct"]] if units.workflow else []
         told += answer["predictions"]
-        remembered = [
-            (unit, one) for unit, one in zip(units.all, told, strict=True) if one["source"] != "fallback"
-        ]
-        if remembered:
-            rows = partial(_rows, request, made_at, remembered)
-            self._writer.remember(Answered(request, len(remembered), rows))
+        rows = partial(_rows, request, made_at, list(zip(units.all, told, strict=True)))
+        self._writer.remember(Answered(request, len(told), rows))
 
     async def _prune_now_and_then(self) -> None:
         await asyncio.sleep(random.uniform(0, 60))

@@ -4,6 +4,7 @@ import re
 
 SERIES = {
     "jobcast_requests_total": {"route", "method", "code"},
+    "jobcast_predictions_total": {"code"},
     "jobcast_request_duration_seconds_bucket": {"route", "le"},
     "jobcast_stage_duration_seconds_bucket": {"stage", "le"},
     "jobcast_queue_depth": set(),

@@ -18,7 +18,7 @@ REQUESTS: list[dict[str, Any]] = [
     {"id": "a", "kind": "github-actions", "config": WORKFLOW, "context": {"event": "push"}},
     {"id": "b", "kind": "text", "config": "make", "quantiles": [0.5], "targets": ["cpu_cores"]},
     {"id": "c", "kind": "text", "config": "make", "history": [{"cpu_cores": 2.0, "age_seconds": 60.0}]},
-    {"id": "d", "kind": "text", "config": "make", "given": {"cpu_cores": 3.0}},
+    {"id": "d", "kind": "text", "config": "make", "given": {"cpu_cores": 3.0}, "series": "123"},
     {"kind": "unheard-of", "config": ""},
 ]
 
@@ -28,8 +28,8 @@ def settings(stored: Path) -> Settings:
     return Settings(checkpoint=stored, engine="fake")
 
 
-COLUMNS = ("id", "kind", "config", "context", "quantiles", "targets", "history", "given")
-PLAIN = ("id", "kind", "config")
+COLUMNS = ("id", "kind", "config", "context", "quantiles", "targets", "history", "given", "series")
+PLAIN = ("id", "kind", "config", "series")
 
 
 def nested(path: Path, *, times: int = 1) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.headers import SECURITY_HEADERS
 from app.main import create_app
 from app.server import SWITCH_SECONDS
 from app.settings import Settings
@@ -45,6 +46,8 @@ class Talk:
     async def answer(self) -> tuple[int, dict[str, Any]]:
         """The status and the problem document of the next answer."""
         head = (await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 5)).decode().lower()
+        for name, value in SECURITY_HEADERS:
+            assert head.count(f"\r\n{name.decode()}: {value.decode()}\r\n") == 1
         length = int(head.split("content-length: ")[1].split("\r\n")[0])
         return int(head.split(" ")[1]), json.loads(await self._reader.readexactly(length))
 

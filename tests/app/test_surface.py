@@ -14,7 +14,7 @@ from app.errors import ERROR_TABLE
 from app.settings import Settings
 from model.engines.base import Engine
 from tests.app.fakes import CANARY, MakeApp, TinyCheckpoint, WatchedEngine, ask, running, until, until_metric
-from tests.app.series import REQUEST_BUCKETS, SERIES, labels_of
+from tests.app.series import REQUEST_BUCKETS, SERIES, labels_of, value_of
 
 pytestmark = pytest.mark.anyio
 
@@ -75,6 +75,23 @@ async def test_made_up_methods_share_one_label(client: httpx.AsyncClient) -> Non
     await client.request("BREW", "/predict")
     scraped = (await client.get("/metrics")).text
     assert 'jobcast_requests_total{code="405",method="other",route="/predict"} 1.0' in scraped
+    assert value_of(scraped, "jobcast_predictions_total") == 0
+
+
+async def test_predictions_are_counted_one_by_one_wherever_they_are_asked_for(
+    client: httpx.AsyncClient,
+) -> None:
+    """A fault within a batch is one: the batch as a whole is answered 200."""
+    await client.post("/predict", json=ask())
+    await client.post("/predict", json=ask(targets=["gpu"]))
+    await client.post("/predict/batch", json={"requests": [ask("a"), ask("!bug"), 7]})
+    await client.post("/predict/batch", content=b"no JSON", headers={"Content-Type": "application/json"})
+    scraped = (await client.get("/metrics")).text
+    counted = {
+        code: value_of(scraped, "jobcast_predictions_total", code=code)
+        for code in ("200", "400", "422", "500")
+    }
+    assert counted == {"200": 2, "400": 2, "422": 1, "500": 1}
 
 
 async def test_models_tells_what_answers(client: httpx.AsyncClient) -> None:

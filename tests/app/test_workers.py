@@ -200,6 +200,7 @@ def test_metrics_have_a_listener_of_their_own(metrics_port: int, workers: int) -
             assert labels_of(response.text) == SERIES
             assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
             assert "Server" not in response.headers
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
             # Several workers share no exemplars: there is nothing that OpenMetrics would add.
             accepting = client.get("/metrics", headers={"Accept": "application/openmetrics-text"})
             form = "application/openmetrics-text" if workers == 1 else "text/plain"
