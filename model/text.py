@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from model.jobs.job import Job, Value
 from model.jobs.time_limit import check_time
-from model.redact import is_secret_name, mask, without_literal
+from model.redact import is_secret_name, mask, owner_inside, without_literal
 
 #: Raised whenever equal jobs may give other bytes than before; part of the checkpoint and of the cache key.
 #: Masking more secrets is no new version: the text of a job without any stays as it is.
@@ -28,6 +28,8 @@ TokenCounter = Callable[[str], int]
 _SMALLEST_CAP = 8
 #: Keys that say nothing about their value.
 _ANONYMOUS = ("value", "default", "data", "values")
+#: Collections whose keys are what an author calls jobs and services.
+_NAMED_BY_AUTHOR = ("jobs", "services", "stages", "tasks", "rules")
 _UNLIMITED = 1 << 62
 #: Deeper than any content that is read.
 _DEEPEST = 1000
@@ -143,8 +145,10 @@ def _masked(value: Value, key: str = "") -> Value:
 
 def _owner(key: str, above: str, siblings: Mapping[str, Value]) -> str:
     """The name that says what a mapping's value is: `{name: DB_PASSWORD, value: x}`, `password: {value: x}`."""
+    if above in _NAMED_BY_AUTHOR and isinstance(siblings[key], Mapping):
+        return ""  # a job may be called `secrets`
     if key not in _ANONYMOUS:
-        return key
+        return owner_inside(key, above)
     named = siblings.get("name", siblings.get("key"))
     return named if isinstance(named, str) else above
 

@@ -217,13 +217,14 @@ def _calls(called: _Plan, by: _Planned) -> list[_Planned]:
 
 
 def _filled(written: dict[str, Tree], combination: Combination) -> dict[str, Tree]:
-    """A job's body for one combination, whose values stand where the strategy stood."""
+    """A job's body for one combination, whose values stand where the strategy stood: there they keep their names."""
     body: dict[str, Tree] = {}
+    masked = combination.masked
     for key, value in written.items():
         if key != "strategy":
-            body[key] = combination.fill(value)
-        elif combination.values:
-            body["matrix"] = {axis: combination.values[axis] for axis in sorted(combination.values)}
+            body[key] = masked.fill(value)
+        elif masked.values:
+            body["matrix"] = {axis: masked.values[axis] for axis in sorted(masked.values)}
     return body
 
 

@@ -10,12 +10,13 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from model.errors import ConfigTooLarge
 from model.jobs.github_format import Tree, invalid
 from model.jobs.time_limit import check_time
-from model.redact import is_secret_name, mask_secrets, without_literal
+from model.redact import is_secret_name, mask_secrets, owner_inside, without_literal
 
 MAX_COMBINATIONS = 256  # GitHub's own limit per job
 #: Combinations before `exclude`, times the entries each is compared with: bounds the work, far above real use
@@ -29,10 +30,10 @@ _STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[\s*'([^']*)'\s*\]")
 
 @dataclass(frozen=True)
 class Combination:
-    """One expansion of a job. `named` are the values that GitHub shows in the job's name."""
+    """One expansion of a job. `named` are the values whose texts GitHub shows in the job's name."""
 
     values: Mapping[str, Tree]
-    named: tuple[str, ...] = ()
+    named: Mapping[str, Tree] = field(default_factory=dict)
     #: Keys whose values only the run itself knows (an axis given as an expression).
     unknown: frozenset[str] = frozenset()
     #: The whole matrix is an expression: nothing about it is known.
@@ -43,26 +44,26 @@ class Combination:
         return self._cut(self._whole_name(title, job_id), title)
 
     def shown_name(self, title: str, job_id: str) -> str:
-        """The same without what no look at the name alone could find: values of secret-sounding axes, cut secrets."""
-        hidden = {
-            value: without_literal(value)
-            for key, value in self.values.items()
-            if isinstance(value, str) and is_secret_name(key)
-        }
-        values = {
-            key: hidden.get(value, value) if isinstance(value, str) else value
-            for key, value in self.values.items()
-        }
-        shown = replace(self, values=values, named=tuple(hidden.get(value, value) for value in self.named))
-        name = shown._whole_name(title, job_id)
+        """The same without what no look at the name alone could find: values of secret-sounding keys, cut secrets."""
+        name = self.masked._whole_name(title, job_id)
         return name if self._cut(name, title) == name else self._cut(mask_secrets(name), title)
+
+    @cached_property
+    def masked(self) -> "Combination":
+        """The same without the values of secret-sounding keys, however deep: what it fills in may be shown."""
+        values, named = (
+            {key: _without_secrets(value, key) for key, value in one.items()}
+            for one in (self.values, self.named)
+        )
+        return replace(self, values=values, named=named)
 
     def _whole_name(self, title: str, job_id: str) -> str:
         if "${{" in title:
             filled = self.fill(title)
             return filled if isinstance(filled, str) and filled else job_id
         base = title or job_id
-        return f"{base} ({', '.join(self.named)})" if self.named else base
+        named = ", ".join(_leaves(dict(self.named)))
+        return f"{base} ({named})" if named else base
 
     def _cut(self, name: str, title: str) -> str:
         """GitHub cuts the names that it makes up, not those that are written."""
@@ -137,7 +138,7 @@ def _expand_mapping(matrix: dict[str, Tree], path: str) -> Expansion:
             raise invalid("a matrix without a combination", path)
         return Expansion((Combination({}, all_unknown=True),), complete=False)
     combinations = tuple(
-        Combination(values, tuple(_leaves({k: v for k, v in named.items() if k not in unknown})), unknown)
+        Combination(values, {k: v for k, v in named.items() if k not in unknown}, unknown)
         for values, named in found
     )
     return Expansion(combinations, known_includes and known_excludes and not unknown)
@@ -212,6 +213,15 @@ def _agrees(wanted: Tree, actual: Tree) -> bool:
             _agrees(value, items[index] if index < len(items) else "") for index, value in enumerate(wanted)
         )
     return isinstance(actual, str) and wanted.lower() == actual.lower()
+
+
+def _without_secrets(tree: Tree, key: str) -> Tree:
+    """A value without what its key, or one inside of it, promises to be a secret."""
+    if isinstance(tree, str):
+        return without_literal(tree) if is_secret_name(key) else tree
+    if isinstance(tree, list):
+        return [_without_secrets(item, key) for item in tree]
+    return {inner: _without_secrets(value, owner_inside(inner, key)) for inner, value in tree.items()}
 
 
 def _leaves(tree: Tree) -> Iterator[str]:

@@ -17,13 +17,21 @@ from collections.abc import Callable
 
 from model.redact.literals import mask_assigned, without_literal
 from model.redact.marks import MASK
-from model.redact.names import is_secret_name
+from model.redact.names import is_secret_name, owner_inside
 from model.redact.places import mask_blocks, mask_places
 from model.redact.random_strings import mask_random
 from model.redact.tokens import mask_tokens
 from model.redact.volatile import mask_long_hex, mask_volatile
 
-__all__ = ["MASK", "is_secret_name", "looks_secret", "mask", "mask_secrets", "without_literal"]
+__all__ = [
+    "MASK",
+    "is_secret_name",
+    "looks_secret",
+    "mask",
+    "mask_secrets",
+    "owner_inside",
+    "without_literal",
+]
 
 #: Every mask needs one of these; most short strings have none, and one look at them saves the rest.
 _MAY_NEED_MASK = re.compile(

@@ -465,6 +465,38 @@ def test_a_secret_of_a_matrix_is_hidden_in_names_and_still_selects() -> None:
         assert select(reading, name) is first
 
 
+def test_secrets_inside_of_a_matrix_are_filled_in_as_masks() -> None:
+    """Where a value is filled in, the name that made it a secret is gone."""
+    matrix = {
+        "account": [{"name": "bob", "password": "correct horse"}],
+        "password": ["hunter22"],
+        "include": [{"env": {"DB_PASSWORD": "hunter22", "passwords": {"a": "hunter22", "user": "eve"}}}],
+    }
+    filled = {
+        "A": "hello ${{ matrix.account.password }}",
+        "B": "${{ matrix['env'].DB_PASSWORD }} of ${{ matrix.env.passwords.user }}",
+        "C": "${{ matrix.account }}",
+    }
+    step = {"run": "./login ${{ matrix.password }}"}
+    named, written = (
+        job(strategy={"matrix": matrix}, env=filled, steps=[step], **more)
+        for more in ({}, {"name": "Deploy ${{ matrix.account.password }}"})
+    )
+    reading = read(workflow(a=named, b=written))
+    assert names(reading) == ["a (bob, ***, ***)", "Deploy ***"]
+    assert [each.written_name for each in reading.jobs] == [
+        "a (bob, correct horse, hunter22)",
+        "Deploy correct horse",
+    ]
+    for each in reading.jobs:
+        body = each.body["job"]
+        assert body["env"]["A"] == "hello ***"
+        assert body["env"]["B"] == "*** of eve"
+        assert body["env"]["C"] == {"name": "bob", "password": "***"}
+        assert body["steps"] == [{"run": "./login ***"}]
+        assert "hunter22" not in str(each.body) and "correct horse" not in str(each.body)
+
+
 def test_a_path_ends_at_the_first_secret() -> None:
     with pytest.raises(InvalidConfig) as caught:
         read({"jobs": {"x" * 150 + " ghp_" + "a1B2" * 9: {"steps": "no"}}})

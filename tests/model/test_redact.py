@@ -167,11 +167,13 @@ SECRET_NAMES = [
     "password", "DB_PASSWORD", "api-key", "github.token", "CLIENT_SECRET", "clientSecret", "dbPassword", "PGPASSWORD",
     "AWS_SECRET_ACCESS_KEY", "authToken", "MYSQL_PWD", "private_key", "API_KEY_2", "PASSWORD_PROD", "SECRET_KEY_BASE",
     "Authorization", "credentials", "db_pass", "signing-key", "X-API-Key", "connectionString", "apikey",
+    "api_keys", "privateKeys", "auth_tokens", "refresh-tokens", "passphrases", "db_passwords",
 ]  # fmt: skip
 OTHER_NAMES = [
     "tokenizer", "passes", "author", "keys", "max_tokens", "tokens", "bypass", "compass", "token_file", "secretName",
     "password_length", "SECRET_MANAGER_REGION", "first_pass", "pad_token", "cache-key", "primary_key", "key", "keyword",
     "monkey", "public_key", "access_key_id", "token-url", "id-token-permissions", "secretary", "credential-helper",
+    "input_tokens", "n_tokens", "token_count", "monkeys",
 ]  # fmt: skip
 
 

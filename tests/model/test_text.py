@@ -136,6 +136,17 @@ def test_secret_values_are_masked_by_the_name_of_their_key() -> None:
     assert "USER: ann" in text
 
 
+def test_what_is_inside_of_a_mapping_with_a_secret_name_is_masked_but_for_what_stands_beside_it() -> None:
+    inside = {"a": "hunter22", "user": "eve", "file": "/etc/x", "more": {"deep": ["hunter22"]}}
+    text = full_text(Job("nextflow", "job", "a", {"db_passwords": inside}))
+    assert "hunter22" not in text
+    assert "user: eve" in text and "file: /etc/x" in text
+    # A job's name is its author's choice, and promises nothing of its keys.
+    jobs = {"jobs": {"rotate-secrets": {"runs-on": "ubuntu-latest", "env": {"TOKEN": "hunter22"}}}}
+    text = full_text(Job("github-actions", "workflow", "a", jobs))
+    assert "runs-on: ubuntu-latest" in text and "hunter22" not in text
+
+
 def test_nothing_empty_is_written() -> None:
     assert full_text(big_job(a="", b=None, c=[], d={"e": ""})) == "kind: nextflow job\ntask: align"
 
