@@ -26,6 +26,8 @@ TEXT_VERSION = 1
 TokenCounter = Callable[[str], int]
 
 _SMALLEST_CAP = 8
+#: What `masked_content` puts beside the job's body.
+ADDED_KEYS = ("kind", "context")
 #: Keys that say nothing about their value.
 _ANONYMOUS = ("value", "default", "data", "values")
 #: Collections whose keys are what an author calls jobs and services.

@@ -143,7 +143,9 @@ class TextFeatures:
     def _facts(self, first: Mapping[str, Record]) -> _Facts:
         found = []
         for text, record in first.items():
-            graph = {GRAPH + name: value for name, value in graph_features(self._job_of(record)).items()}
+            job = self._job_of(record)
+            shape = {**graph_features(job.body), "needs": float(len(job.needs))}
+            graph = {GRAPH + name: value for name, value in shape.items()}
             found.append(({**graph, **dict(numbers_of(text))}, labels_of(text)))
         return found
 

@@ -24,7 +24,7 @@ def requested_of(job: Job) -> Mapping[str, float]:
         minutes = _step_minutes(job)
     else:
         # Jobs without a limit of their own add nothing: GitHub's default of six hours is not the author's.
-        minutes = longest_chain(jobs_of(job), lambda inner: _minutes(inner.get("timeout-minutes"), {}))
+        minutes = longest_chain(jobs_of(job.body), lambda inner: _minutes(inner.get("timeout-minutes"), {}))
     return {RUNTIME: minutes * _SECONDS_PER_MINUTE} if minutes else {}
 
 

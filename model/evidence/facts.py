@@ -13,7 +13,7 @@ from itertools import pairwise
 from model.jobs.graph import GRAPH, graph_features
 from model.jobs.job import Job, Value
 from model.jobs.time_limit import check_time
-from model.text import masked_content
+from model.text import ADDED_KEYS, masked_content
 
 #: Words and word pairs are counted by this many hash buckets.
 WORD_BUCKETS = 1 << 14
@@ -58,17 +58,22 @@ class Facts:
 def facts_of(job: Job, content: Value | None = None) -> Facts:
     """The facts of a job, without its history. content: its `masked_content`, where that is at hand.
 
+    Jobs of one canonical text have the same facts: nothing that it does not say, how a number was spelled or how long a
+    masked secret is, may move an estimate.
+
     A list of numbers becomes its sum (`path+`), its largest (`path^`) and its length (`path*`). Numbers inside
     of short strings are kept by place (`path#0`; of a list's strings those of the first that has any), those of long
     strings and of lists by the word before them (`~word`). What the structure says is behind `graph: `, what the job
     itself is called `OWN_NAME`.
     """
+    content = content or masked_content(job)
+    assert isinstance(content, Mapping)
     numbers: dict[str, float] = {}
     strings: dict[str, str] = {}
     lists: dict[str, list[float]] = {}
     words: Counter[str] = Counter()
     leaves = 0
-    for path, text in _leaves(content or masked_content(job), ""):
+    for path, text in _leaves(content, ""):
         check_time()
         leaves += 1
         value = _number(text)
@@ -92,7 +97,8 @@ def facts_of(job: Job, content: Value | None = None) -> Facts:
     if name := _own_name(strings):
         strings[OWN_NAME] = name
         words.update([f"{OWN_NAME}={name}"])
-    for name, value in graph_features(job).items():
+    body = {key: value for key, value in content.items() if key not in ADDED_KEYS}
+    for name, value in graph_features(body).items():
         if abs(value) <= _LARGEST:
             numbers[GRAPH + name] = value
     return Facts(numbers, strings, _bucketed(words))

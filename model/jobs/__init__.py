@@ -42,6 +42,8 @@ def read(kind: str, config: str | Mapping[str, object], context: Mapping[str, ob
     reader = _READERS.get(kind)
     if reader is None:
         raise UnknownKind(f"unknown kind; known: {', '.join(KINDS)}")
+    if isinstance(config, str):
+        config = config.removeprefix("\ufeff")  # says in what order bytes stood
     return reader(kind, config, context)
 
 

@@ -28,6 +28,8 @@ _LAST = (
 _RANK = {key: rank - len(_FIRST) for rank, key in enumerate(_FIRST)} | {
     key: rank for rank, key in enumerate(_LAST, start=1)
 }
+#: What a task itself is called, the likeliest first.
+_NAMES = ("task", "job", "process", "rule", "package", "recipe", "tool", "program")
 #: The author's own resource requests, by the names the formats use, and their target.
 _REQUESTS = {
     "requested_cpus": "cpu_cores",
@@ -38,6 +40,9 @@ _REQUESTS = {
 }
 
 
+_DIRECTIVES = ("#SBATCH ", "#PBS ", "#BSUB ", "#$ -", "#FLUX:")
+
+
 def read_generic(kind: str, config: str | Mapping[str, object], context: Mapping[str, object]) -> Reading:
     """One task as a mapping, or as the JSON or YAML text of one. Raises InvalidConfig."""
     task = parse_mapping(config) if isinstance(config, str) else config
@@ -45,7 +50,8 @@ def read_generic(kind: str, config: str | Mapping[str, object], context: Mapping
         raise InvalidConfig("an empty configuration")
     body = clean(task, "")
     assert isinstance(body, Mapping)
-    name = next((str(body[key]) for key in ("task", "job", "package", "recipe") if key in body), kind)
+    named = (body.get(key) for key in _NAMES)
+    name = next((value for value in named if isinstance(value, str) and value), kind)
     return Reading(
         jobs=(
             Job(
@@ -90,7 +96,7 @@ def parse_mapping(text: str) -> Mapping[str, object]:
             raise InvalidConfig("a number of too many digits") from None
         check_json(text, parsed)
     else:
-        parsed = load_yaml(text)
+        parsed = load_yaml(text, typed=True)
     if not isinstance(parsed, Mapping):
         raise InvalidConfig(
             "this kind needs a mapping of names to values; kind `text` takes any text", line=1
@@ -139,14 +145,22 @@ def _clean(value: object, path: str) -> Value:
 
 
 def without_comments(script: str) -> str:
-    """A script or recipe without comment lines, blank lines and trailing blanks; `#!` in front stays."""
-    kept = []
-    for number, line in enumerate(script.splitlines()):
+    """A script or recipe without comment lines, blank lines and trailing blanks."""
+    kept: list[str] = []
+    for line in script.splitlines():
         check_time()
         bare = line.strip()
-        if bare and (not bare.startswith("#") or (number == 0 and bare.startswith("#!"))):
+        if bare and not is_comment(bare, first=not kept):
             kept.append(line.rstrip())
     return "\n".join(kept)
+
+
+def is_comment(line: str, *, first: bool) -> bool:
+    """Whether a line without blanks around it only explains. first: nothing else stands in front of it.
+
+    `#!/bin/bash` in front does not, nor do options of a batch system: a script may hold those of a job that it submits.
+    """
+    return line.startswith("#") and not ((first and line.startswith("#!")) or line.startswith(_DIRECTIVES))
 
 
 def clean_context(context: Mapping[str, object]) -> Mapping[str, Value]:

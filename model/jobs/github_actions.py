@@ -27,7 +27,7 @@ from model.jobs.github_matrix import Combination, expand
 from model.jobs.job import Job, Reading, Value
 
 MAX_JOBS = 2048
-MAX_CALL_DEPTH = 4  # GitHub's limit on workflows calling workflows, the first one included
+MAX_CALL_DEPTH = 10  # GitHub's limit on workflows calling workflows, the first one included
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ mappings by key where GitHub gives their order no meaning.
 import re
 from collections.abc import Callable, Mapping
 
+from model.jobs.generic import is_comment
 from model.jobs.github_format import Tree, needs_of
 from model.jobs.time_limit import check_time
 
@@ -94,11 +95,11 @@ def clean_script(script: str) -> str:
     """
     kept: list[list[str]] = []  # the pieces of each line
     continued = False
-    for number, line in enumerate(script.split("\n")):
+    for line in script.split("\n"):
         check_time()
         text = line.rstrip()
         stripped = text.lstrip()
-        if not stripped or (stripped.startswith("#") and not (number == 0 and stripped.startswith("#!"))):
+        if not stripped or is_comment(stripped, first=not kept):
             continue
         joins = (len(text) - len(text.rstrip("\\"))) % 2 == 1
         if joins:
@@ -132,6 +133,12 @@ def _triggers(on: Tree) -> Tree:
 
 def _labels(runs_on: Tree) -> Tree:
     form = ordered(runs_on)
+    if isinstance(form, dict):
+        form = {key: _alone(value) for key, value in form.items()}
+    return _alone(form)
+
+
+def _alone(form: Tree) -> Tree:
     return form[0] if isinstance(form, list) and len(form) == 1 else form
 
 

@@ -32,7 +32,7 @@ def read_tree(config: object) -> dict[str, Tree]:
         tree = _as_text(config)
     if not isinstance(tree, dict):
         raise InvalidConfig("the top level is not a mapping", line=1)
-    return tree
+    return tree if isinstance(config, str) else _with_triggers(tree)
 
 
 def _as_text(value: object) -> Tree:
@@ -48,12 +48,21 @@ def _scalar(value: object) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # JSON clients send 30.0 for 30
     return str(value)
 
 
 def _key(key: object) -> str:
     # PyYAML's other loaders turn `on:` into True, and a client may have used one of them.
     return "on" if key is True else _scalar(key)
+
+
+def _with_triggers(tree: dict[str, Tree]) -> dict[str, Tree]:
+    """`on:` that became True on its way through YAML 1.1 is "true" once it went through JSON."""
+    if "on" in tree or "true" not in tree:
+        return tree
+    return {"on" if key == "true" else key: value for key, value in tree.items()}
 
 
 def size_of(tree: Tree) -> int:

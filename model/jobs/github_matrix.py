@@ -24,7 +24,7 @@ MAX_COMPARISONS = 400_000
 MAX_INLINED = 1000
 MAX_NAME = 100  # GitHub cuts a generated name here
 
-_EXPRESSION = re.compile(r"\$\{\{\s*matrix((?:\.[A-Za-z_][\w-]*|\[\s*'[^']*'\s*\])+)\s*\}\}")
+_EXPRESSION = re.compile(r"\$\{\{\s*(?i:matrix)((?:\.[A-Za-z_][\w-]*|\[\s*'[^']*'\s*\])+)\s*\}\}")
 _STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[\s*'([^']*)'\s*\]")
 
 
@@ -74,7 +74,7 @@ class Combination:
         """The tree with every `${{ matrix.* }}` replaced; shares whatever holds none."""
         check_time()
         if isinstance(tree, str):
-            return self._fill_text(tree) if "matrix" in tree else tree
+            return self._fill_text(tree) if "${{" in tree else tree
         if isinstance(tree, list):
             return [self.fill(item) for item in tree]
         return {key: self.fill(item) for key, item in tree.items()}
@@ -94,12 +94,11 @@ class Combination:
 
     def _look_up(self, match: re.Match[str]) -> "Tree | None":
         keys = [dotted or quoted for dotted, quoted in _STEP.findall(match.group(1))]
-        if self.all_unknown or keys[0] in self.unknown:
+        if self.all_unknown or keys[0].lower() in map(str.lower, self.unknown):
             return None
         found: Tree = dict(self.values)
         for key in keys:
-            # GitHub reads what is not there as nothing.
-            found = found.get(key, "") if isinstance(found, dict) else ""
+            found = _property(found, key)
         return found
 
 
@@ -222,6 +221,15 @@ def _without_secrets(tree: Tree, key: str) -> Tree:
     if isinstance(tree, list):
         return [_without_secrets(item, key) for item in tree]
     return {inner: _without_secrets(value, owner_inside(inner, key)) for inner, value in tree.items()}
+
+
+def _property(tree: Tree, key: str) -> Tree:
+    """Expressions do not look at the case of names; what is not there is nothing."""
+    if not isinstance(tree, dict):
+        return ""
+    if key in tree:
+        return tree[key]
+    return next((value for name, value in tree.items() if name.lower() == key.lower()), "")
 
 
 def _leaves(tree: Tree) -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from model.jobs.job import Job, Value
+from model.jobs.job import Value
 from model.jobs.time_limit import check_time
 
 #: Where a Buildkite step names those it waits for, and where a GitHub Actions job does.
@@ -21,26 +21,25 @@ _BEGINS_NUMBER = frozenset("0123456789+-. ")
 _MOST_COMBINATIONS = 1e9
 
 
-def graph_features(job: Job) -> dict[str, float]:
-    """Name -> number; a name that does not apply to the job is left out."""
-    found = _tree(job.body)
-    found["needs"] = float(len(job.needs))
+def graph_features(body: Mapping[str, Value]) -> dict[str, float]:
+    """Name -> number, of a job's body; a name that does not apply to it is left out."""
+    found = _tree(body)
     for key in ("parents", "children"):  # of WfCommons: task name -> how many of it
-        if isinstance(around := job.body.get(key), Mapping):
-            counts = [float(n) for n in around.values() if isinstance(n, int | float)]
+        if isinstance(around := body.get(key), Mapping):
+            counts = [count for n in around.values() if (count := _count(n)) is not None]
             found |= {
                 f"distinct {key}": float(len(around)),
                 f"largest share of {key}": max(counts, default=0.0),
             }
-    if jobs := jobs_of(job):
+    if jobs := jobs_of(body):
         found |= _graph(jobs)
     return found
 
 
-def jobs_of(job: Job) -> Mapping[str, Mapping[str, Value]]:
+def jobs_of(body: Mapping[str, Value]) -> Mapping[str, Mapping[str, Value]]:
     """The jobs or steps inside a workflow's body, by the name that others wait for; empty for a single job."""
-    inside = _mappings(job.body.get("jobs"))
-    pipeline = job.body.get("pipeline")
+    inside = _mappings(body.get("jobs"))
+    pipeline = body.get("pipeline")
     if isinstance(pipeline, Mapping):
         steps = flat_steps(pipeline.get("steps"))
         inside = {str(step.get("key", f"step {place}")): step for place, step in enumerate(steps)}
@@ -239,6 +238,12 @@ def _repeated_numbers(leaves: Sequence[_Leaf]) -> dict[str, float]:
         if len(values) > 1:
             found |= {f"sum of {key}": sum(values), f"largest {key}": max(values)}
     return found
+
+
+def _count(value: Value) -> float | None:
+    return (
+        _number(value) if isinstance(value, str) else float(value) if isinstance(value, int | float) else None
+    )
 
 
 def _number(text: str) -> float | None:

@@ -31,16 +31,17 @@ def read_slurm(kind: str, config: str | Mapping[str, object], context: Mapping[s
     if not config.strip():
         raise InvalidConfig("an empty configuration")
     options: dict[str, str] = {}
-    lines = config.splitlines()
-    for number, line in enumerate(lines, start=1):
+    script = config.splitlines()
+    for place, line in enumerate(script):
         check_time()
         if line.startswith("#SBATCH"):
-            options.update(_directive(line[len("#SBATCH") :], number))
+            options.update(_directive(line[len("#SBATCH") :], place + 1))
+            script[place] = ""
         elif line.strip() and not line.lstrip().startswith("#"):
             break  # Slurm itself stops reading directives at the first command
     name = options.get("job-name", "job")
     body: dict[str, Value] = {
-        "script": clean(without_comments(config), "script"),
+        "script": clean(without_comments("\n".join(script)), "script"),
         "options": {key: options[key] for key in sorted(options) if key not in _DROPPED},
     }
     job = Job(

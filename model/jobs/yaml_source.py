@@ -2,10 +2,13 @@
 
 Covered: depth, number of nodes and of characters after alias expansion, undefined, recursive and repeated anchors,
 duplicate keys, keys that are not scalars, several documents, many directives, control characters, time. Tags and `<<`
-mean nothing: every scalar is text. `on:` stays "on", `3.10` stays "3.10", `22:22` stays "22:22"; an empty value is "".
+mean nothing: every scalar is text. `on:` stays "on", `3.10` stays "3.10", `22:22` stays "22:22"; an empty value is "",
+and so is a plain `null` or `~`. Where JSON would do as well, plain numbers and booleans can be what they are there.
 Not covered: the size of the text in bytes, which the service bounds while it reads the body.
 """
 
+import math
+import re
 from typing import Protocol
 
 import yaml
@@ -17,17 +20,23 @@ from model.jobs.time_limit import check_time
 #: libyaml compares each directive with all before it.
 MAX_DIRECTIVES = 16
 _EVENTS_PER_CHECK = 256
+_NULLS = frozenset({"null", "Null", "NULL", "~"})
+_BOOLEANS = {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
+#: As JSON writes numbers; longer ones are none that anybody counts with.
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?P<fraction>\.\d+)?(?P<exponent>[eE][+-]?\d+)?")
+_LONGEST_NUMBER = 40
 
 
-def load_yaml(text: str, *, first_line: int = 1) -> object:
+def load_yaml(text: str, *, first_line: int = 1, typed: bool = False) -> object:
     """Parse one YAML document into str, list and dict; None where there is no document.
 
-    `first_line` is the line of the whole input on which `text` begins, for error positions. What an alias stands for
-    is shared, not copied. Raises InvalidConfig (with line and column), ConfigTooDeep or ConfigTooLarge.
+    `first_line` is the line of the whole input on which `text` begins, for error positions. typed: plain numbers and
+    booleans become int, float and bool. What an alias stands for is shared, not copied. Raises InvalidConfig (with line
+    and column), ConfigTooDeep or ConfigTooLarge.
     """
     if text.startswith("%") + text.count("\n%") > MAX_DIRECTIVES:
         raise InvalidConfig(f"more than {MAX_DIRECTIVES} YAML directives")
-    builder = _Builder(first_line)
+    builder = _Builder(first_line, typed)
     try:
         for count, event in enumerate(yaml.parse(text, Loader=yaml.CBaseLoader)):
             if count % _EVENTS_PER_CHECK == 0:
@@ -64,6 +73,20 @@ def _invalid(
     return error(message, line=mark.line + first_line, column=mark.column + 1)
 
 
+def _meaning(text: str, *, typed: bool) -> object:
+    """What a plain scalar is."""
+    if text in _NULLS:
+        return ""
+    if not typed or len(text) > _LONGEST_NUMBER:
+        return text
+    number = _NUMBER.fullmatch(text)
+    if number is None:
+        return _BOOLEANS.get(text, text)
+    if number["fraction"] is None and number["exponent"] is None:
+        return int(text)
+    return value if math.isfinite(value := float(text)) else text
+
+
 class _Node:
     """A value under construction, with what it holds once aliases are expanded."""
 
@@ -80,9 +103,9 @@ class _Node:
 class _Builder:
     """Builds the document from its events."""
 
-    def __init__(self, first_line: int) -> None:
+    def __init__(self, first_line: int, typed: bool) -> None:
         self.document: object = None
-        self._first_line = first_line
+        self._first_line, self._typed = first_line, typed
         self._open: list[_Node] = []
         self._anchored: dict[str, _Node | None] = {}  # None while the anchored collection is still open
         self._documents = 0
@@ -91,11 +114,13 @@ class _Builder:
         """Check one event and build what it says."""
         if isinstance(event, yaml.ScalarEvent):
             self._note_anchor(event)
-            self._add(_Node(event.value, event.anchor, len(event.value)), event)
+            plain = event.implicit[0] and not self._is_key()
+            value: object = _meaning(event.value, typed=self._typed) if plain else event.value
+            self._add(_Node(value, event.anchor, len(event.value)), event)
         elif isinstance(event, yaml.CollectionStartEvent):
             self._note_anchor(event)
             self._refuse_as_key(event)
-            value: object = {} if isinstance(event, yaml.MappingStartEvent) else []
+            value = {} if isinstance(event, yaml.MappingStartEvent) else []
             self._open.append(_Node(value, event.anchor))
             if len(self._open) > MAX_DEPTH:
                 raise self._error(f"nested deeper than {MAX_DEPTH} levels", event, ConfigTooDeep)
@@ -139,9 +164,13 @@ class _Builder:
         if parent.characters > MAX_CHARACTERS:
             raise ConfigTooLarge(f"more than {MAX_CHARACTERS} characters once aliases are expanded")
 
+    def _is_key(self) -> bool:
+        """Whether what comes next is a key."""
+        return bool(self._open) and isinstance(self._open[-1].value, dict) and self._open[-1].key is None
+
     def _refuse_as_key(self, event: yaml.Event) -> None:
         """Only a scalar can be a key."""
-        if self._open and isinstance(self._open[-1].value, dict) and self._open[-1].key is None:
+        if self._is_key():
             raise self._error("a mapping key that is not a plain value", event)
 
     def _note_anchor(self, event: yaml.NodeEvent) -> None:

@@ -7,9 +7,13 @@ from model.redact.marks import BOUNDARY, DATE, HASH, HOME, MASK, WRITTEN_BREAK
 _UUID = re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")
 
 
+#: Not a hash but a number: `1.234567e+09` as printf writes it, `128974848e3`, `8589934592B`.
+_COUNTED = r"(?![0-9]++(?:[eE](?:[0-9]{1,3}(?![0-9A-Za-z])|[+-][0-9])|[bB](?![0-9A-Za-z])))"
+
+
 def _hexadecimal(shortest: int) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Words of so many digits and more, with a letter and a digit; and those behind a written line break."""
-    word = rf"(?=[0-9a-fA-F]{{{shortest}}})(?=[0-9]*+[a-fA-F])(?=[a-fA-F]*+[0-9])[0-9a-fA-F]++(?![0-9A-Za-z])"
+    word = rf"{_COUNTED}(?=[0-9a-fA-F]{{{shortest}}})(?=[0-9]*+[a-fA-F])(?=[a-fA-F]*+[0-9])[0-9a-fA-F]++(?![0-9A-Za-z])"
     return re.compile(BOUNDARY + word), re.compile(WRITTEN_BREAK + word)
 
 
