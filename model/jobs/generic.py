@@ -29,7 +29,7 @@ _RANK = {key: rank - len(_FIRST) for rank, key in enumerate(_FIRST)} | {
     key: rank for rank, key in enumerate(_LAST, start=1)
 }
 #: What a task itself is called, the likeliest first.
-_NAMES = ("task", "job", "process", "rule", "package", "recipe", "tool", "program")
+_NAMES = ("task", "job", "process", "rule", "package", "recipe", "tool", "program", "job_name", "job-name")
 #: The author's own resource requests, by the names the formats use, and their target.
 _REQUESTS = {
     "requested_cpus": "cpu_cores",

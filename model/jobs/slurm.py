@@ -1,8 +1,10 @@
 """Slurm batch scripts: the `#SBATCH` directives become facts, the rest is the script."""
 
+import math
 import re
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 
 from model.errors import InvalidConfig
 from model.jobs.generic import clean, clean_context, read_generic, without_comments
@@ -27,7 +29,9 @@ _UNITS = {"": 2**20, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 def read_slurm(kind: str, config: str | Mapping[str, object], context: Mapping[str, object]) -> Reading:
     """A batch script, or an object of options. Raises InvalidConfig with the line of a broken directive."""
     if not isinstance(config, str):
-        return read_generic(kind, config, context)
+        (job,) = read_generic(kind, config, context).jobs
+        asked = _requested({key: str(value) for key, value in config.items() if isinstance(value, str | int)})
+        return Reading(jobs=(replace(job, requested={**job.requested, **asked}),))
     if not config.strip():
         raise InvalidConfig("an empty configuration")
     options: dict[str, str] = {}
@@ -83,17 +87,25 @@ def _directive(text: str, line: int) -> dict[str, str]:
 
 def _requested(options: Mapping[str, str]) -> dict[str, float]:
     requested: dict[str, float] = {}
-    cpus, tasks = options.get("cpus-per-task", "1"), options.get("ntasks", "1")
-    given = "cpus-per-task" in options or "ntasks" in options
-    if given and all(count.isdecimal() and len(count) <= _MAX_DIGITS for count in (cpus, tasks)):
-        requested["cpu_cores"] = float(int(cpus) * int(tasks))
-    memory = re.fullmatch(rf"(\d{{1,{_MAX_DIGITS}}})([KMGT]?)B?", options.get("mem", ""), re.I)
-    if memory:
-        requested["peak_memory_bytes"] = float(int(memory[1]) * _UNITS[memory[2].upper()])
+    tasks = ("ntasks",) if "ntasks" in options else ("nodes", "ntasks-per-node")
+    counts = [options[name] for name in ("cpus-per-task", *tasks) if name in options]
+    # A node alone says nothing of its cores: what was asked for is then one task on each.
+    if counts and all(count.isdecimal() and len(count) <= _MAX_DIGITS for count in counts):
+        requested["cpu_cores"] = math.prod(map(float, counts))
+    if memory := _bytes(options.get("mem", "")):
+        requested["peak_memory_bytes"] = memory
+    elif (each := _bytes(options.get("mem-per-cpu", ""))) and "cpu_cores" in requested:
+        requested["peak_memory_bytes"] = each * requested["cpu_cores"]
     seconds = _seconds(options.get("time", ""))
     if seconds:
         requested["runtime_seconds"] = seconds
     return requested
+
+
+def _bytes(size: str) -> float | None:
+    """Megabytes unless it says otherwise; 0 stands for all that a node has, which nobody knows."""
+    match = re.fullmatch(rf"(\d{{1,{_MAX_DIGITS}}})([KMGT]?)B?", size, re.I)
+    return float(int(match[1]) * _UNITS[match[2].upper()]) or None if match else None
 
 
 def _seconds(limit: str) -> float | None:

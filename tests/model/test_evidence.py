@@ -55,6 +55,7 @@ from model.novelty import SeenTrigrams
 from model.numbers import NumberCode
 from model.prompt import special_tokens
 from model.targets import DEFAULT_TARGETS
+from model.text import full_text
 from model.training.new_groups import NewGroups, drawn, together
 from model.training.tokenizer import train_tokenizer
 from tests.model.jobs_fixtures import CONFIGS, jobs_of
@@ -209,6 +210,25 @@ def test_facts_do_not_depend_on_the_order_of_keys(kind: str, seed: int) -> None:
     # The joint keys and the sums over words follow the order as well.
     for part in ("numbers", "strings", "words"):
         assert list(getattr(ours, part).items()) == list(getattr(theirs, part).items())
+
+
+def test_jobs_of_one_text_have_the_same_facts() -> None:
+    """However numbers are spelled, and whatever is masked or empty."""
+    one = {
+        "task": "a",
+        "n": 4,
+        "script": "export API_TOKEN=abcd1234efgh\nrun /home/al/x on 2024-01-01",
+        "p": {},
+    }
+    other = {
+        "task": "a",
+        "n": 4.0,
+        "script": "export API_TOKEN=abcd1234efghabcd1234efgh\nrun /home/alexandria/x on 2024-01-01T00:00:00Z",
+        "container": "",
+    }
+    ours, theirs = (read("nextflow", config, {}).jobs[0] for config in (one, other))
+    assert full_text(ours) == full_text(theirs)
+    assert facts_of(ours) == facts_of(theirs)
 
 
 def test_digits_are_masked_by_their_runs() -> None:

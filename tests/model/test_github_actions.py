@@ -155,11 +155,29 @@ def test_one_job_on_its_own_is_read_without_a_run() -> None:
 
 
 def test_scalars_of_an_object_read_as_yaml_would_write_them() -> None:
-    step = {"run": "make", "env": {"A": True, "B": 3.1, "C": None, "D": 7}}
+    step = {"run": "make", "env": {"A": True, "B": 3.1, "C": None, "D": 7.0}}
     reading = read({True: "push", "jobs": {"a": job(steps=[step])}})
     body: Any = reading.jobs[0].body
     assert body["workflow"]["on"] == ["push"]
     assert body["job"]["steps"][0]["env"] == {"A": "true", "B": "3.1", "C": "", "D": "7"}
+    # Through YAML 1.1 and JSON.
+    assert read({"true": "push", "jobs": {"a": job(steps=[step])}}) == reading
+
+
+def test_null_is_nothing() -> None:
+    text = """
+on: {push: ~, pull_request: null}
+env: null
+jobs:
+  a:
+    needs: null
+    services: ~
+    strategy: null
+    runs-on: {group: g, labels: [x]}
+    steps: [{uses: ./x, with: ~}]
+"""
+    empty = text.replace("null", "").replace("~", "").replace("[x]", "x")
+    assert read(text) == read(empty)
 
 
 def test_context_is_ordered_and_holds_no_local_actions() -> None:
@@ -296,6 +314,14 @@ def test_names_follow_github() -> None:
 def test_an_expression_alone_keeps_the_type_of_its_value() -> None:
     found = read(workflow(a=job(runs_on="${{ matrix.on }}", strategy={"matrix": {"on": [["self", "arm"]]}})))
     assert found.jobs[0].body["job"]["runs-on"] == ["self", "arm"]  # type: ignore[index, call-overload]
+
+
+def test_expressions_do_not_look_at_case() -> None:
+    matrix = {"OS": ["ubuntu"], "v": [{"Node": 20}]}
+    step = {"run": "x ${{ Matrix.V.node }} ${{ matrix['os'] }}"}
+    found = read(workflow(a=job(runs_on="${{ matrix.os }}", strategy={"matrix": matrix}, steps=[step])))
+    body: Any = found.jobs[0].body["job"]
+    assert (body["runs-on"], body["steps"][0]["run"]) == ("ubuntu", "x 20 ubuntu")
 
 
 @pytest.mark.parametrize(

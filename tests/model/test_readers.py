@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from model.errors import ConfigTooDeep, ConfigTooLarge, InvalidConfig, UnknownJob, UnknownKind
 from model.jobs import KINDS, read, select
+from model.text import full_text
 from model.training.corpus import corpus_directory, load
 from model.training.examples import job_of
 from tests.model.jobs_fixtures import CONFIGS, WORKFLOW
@@ -44,6 +45,42 @@ def test_yaml_json_and_object_agree(kind: str) -> None:
     assert body_of(kind, yaml_text) == body_of(
         kind, {"workflow": "rnaseq", "script": "run it\n", "task": "align"}
     )
+
+
+def test_plain_values_of_yaml_are_what_they_are_in_json() -> None:
+    config = {"task": "a", "cores": 2, "ratio": 2.5, "size": 8.0e9, "deep": {"on": True, "list": [1, False]}}
+    written = "task: a\ncores: 2\nratio: 2.5\nsize: 8.0e9\ndeep:\n  'on': true\n  list: [1, False]\nnone: null\nno: ~\n"
+    assert full_text(read("nextflow", written, {}).jobs[0]) == full_text(read("nextflow", config, {}).jobs[0])
+    # What is quoted is text, and so is what JSON cannot write.
+    texts = {"a": "2.0", "b": "null", "c": "007", "d": "1_000", "e": "22:22", "f": "1e999", "null": "~"}
+    quoted = "a: '2.0'\nb: \"null\"\nc: 007\nd: 1_000\ne: 22:22\nf: 1e999\nnull: '~'\n"
+    assert body_of("nextflow", quoted) == body_of("nextflow", texts)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mark_of_the_byte_order_is_none_of_a_configuration(kind: str) -> None:
+    config = CONFIGS[kind]
+    written = config if isinstance(config, str) else json.dumps(config)
+    assert read(kind, "\ufeff" + written, {}) == read(kind, written, {})
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({"rule": "align", "threads": 8}, "align"),
+        ({"task": None, "process": "SORT"}, "SORT"),
+        ({"task": "", "tool": "bwa"}, "bwa"),
+        ({"task": 7}, "snakemake"),
+    ],
+)
+def test_a_task_is_called_what_it_says(config: dict[str, Any], name: str) -> None:
+    assert read("snakemake", config, {}).jobs[0].name == name
+
+
+def test_scripts_keep_what_only_looks_like_a_comment() -> None:
+    script = "\n  #!/usr/bin/env python3\n  # why\n  sbatch <<EOF\n#SBATCH --time=48:00:00\nEOF\n#!late\n"
+    kept = "  #!/usr/bin/env python3\n  sbatch <<EOF\n#SBATCH --time=48:00:00\nEOF"
+    assert body_of("nextflow", {"script": script}) == {"script": kept}
 
 
 @pytest.mark.parametrize(
@@ -125,6 +162,14 @@ def test_slurm_directives_become_requests_in_every_spelling() -> None:
         "cpu_cores": 8.0,
     }
     assert "note" not in str(job.body)
+    options = {"cpus-per-task": 4, "time": "01:00:00", "mem-per-cpu": "1G", "job-name": "foo"}
+    named = read("slurm", options, {}).jobs[0]
+    assert (named.name, named.requested) == (
+        "foo",
+        {"cpu_cores": 4.0, "peak_memory_bytes": 4 * 2.0**30, "runtime_seconds": 3600.0},
+    )
+    spread = "#SBATCH --nodes=4 --ntasks-per-node=16 --cpus-per-task=2 --mem=0\nx"
+    assert read("slurm", spread, {}).jobs[0].requested == {"cpu_cores": 128.0}
     for limit, seconds in {"30": 1800, "1:30": 90, "2:00:00": 7200, "1-0": 86400}.items():
         assert read("slurm", f"#SBATCH -t {limit}\nx", {}).jobs[0].requested["runtime_seconds"] == seconds
     with pytest.raises(InvalidConfig) as error:

@@ -81,6 +81,23 @@ def test_expressions_and_permissions_stay(text: str) -> None:
     assert mask(text) == text
 
 
+@pytest.mark.parametrize(
+    "number",
+    [
+        "1.234567e+09",
+        "1.000000e-09",
+        "128974848e3",
+        "8589934592B",
+        "1073741824b",
+        "1.234567E12",
+        "-1.234567e+9",
+    ],
+)
+def test_numbers_with_an_exponent_or_a_unit_are_no_hashes(number: str) -> None:
+    assert mask(f"size {number}, end") == f"size {number}, end"
+    assert mask("1234567b8") == mask("1234567e8a") == "#"
+
+
 @given(st.integers(0, 10**18))
 def test_decimal_numbers_are_never_taken_for_hashes(number: int) -> None:
     assert mask(f"size {number} bytes") == f"size {number} bytes"
