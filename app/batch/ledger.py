@@ -40,7 +40,10 @@ class Ledger:
     """Of one run, told by its fingerprint. Raises ConfigurationError where the file is another run's, or in use."""
 
     def __init__(self, path: Path, fingerprint: str) -> None:
-        self._database = sqlite3.connect(path, timeout=0, isolation_level=None)
+        try:
+            self._database = sqlite3.connect(path, timeout=0, isolation_level=None)
+        except sqlite3.OperationalError:
+            raise ConfigurationError(f"{path.name} cannot be made where the output shall be") from None
         try:
             # Held until the end of the process, however it ends.
             self._database.execute("PRAGMA locking_mode = EXCLUSIVE")

@@ -6,7 +6,7 @@ A request that was asked before is not computed but copied from where its answer
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -17,6 +17,12 @@ from app.batch.windows import Window
 from app.startup import ConfigurationError
 
 
+def files_of(path: Path) -> list[Path]:
+    """All files that a run with this output makes, replaces or removes; a killed process leaves the journal behind."""
+    endings = ("", ".partial", ".parquet-partial", ".ledger", ".ledger-journal")
+    return [path.with_name(path.name + ending) for ending in endings]
+
+
 class Output:
     """The output of one run. fingerprint: of all that its bytes depend on.
 
@@ -25,10 +31,9 @@ class Output:
 
     def __init__(self, path: Path, fingerprint: str, *, overwrite: bool = False) -> None:
         self._path, self._run = path, fingerprint[:16]
-        self.partial = path.with_name(path.name + ".partial")
-        self._ledger_path = path.with_name(path.name + ".ledger")
+        _, self.partial, self._whole, self._ledger_path, self._journal = files_of(path)
         if overwrite:
-            for old in (path, self.partial, *self._ledger_files()):
+            for old in files_of(path):
                 old.unlink(missing_ok=True)
         if path.exists() and not self._ledger_path.exists():
             raise ConfigurationError(f"{path.name} is there already; --overwrite replaces it")
@@ -87,14 +92,13 @@ class Output:
             if self._path.suffix == ".parquet":
                 from app.batch.parquet import write_parquet
 
-                finished = self.partial.with_name(self._path.name + ".parquet-partial")
-                write_parquet(self.partial, finished)
-                finished.replace(self._path)
+                write_parquet(self.partial, self._whole)
+                self._whole.replace(self._path)
                 self.partial.unlink()
             else:
                 self.partial.replace(self._path)
         self._ledger.close()
-        for left in self._ledger_files():
+        for left in (self._ledger_path, self._journal):
             left.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -114,8 +118,3 @@ class Output:
         assert found is not None  # a window's repeats repeat what is in it or before it
         begins, length = found
         return b"{" + os.pread(self._file.fileno(), length, begins)
-
-    def _ledger_files(self) -> Iterator[Path]:
-        """With the journal that a killed process leaves behind."""
-        yield self._ledger_path
-        yield self._ledger_path.with_name(self._ledger_path.name + "-journal")

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from app.batch.fingerprint import fingerprint
 from app.batch.ledger import Progress
-from app.batch.output import Output
+from app.batch.output import Output, files_of
 from app.batch.source import Source, open_source
 from app.batch.windows import Window, windows
 from app.settings import Settings
+from app.startup import ConfigurationError
 from model.checkpoint import Checkpoint
 
 #: Different requests of a window: more are lost by an interruption, fewer make the engine's calls smaller.
@@ -38,8 +39,14 @@ class Job:
 
     def open_output(self, *, overwrite: bool) -> Output:
         """The output, with what an interrupted run left. Raises ConfigurationError."""
+        written = files_of(self.output_path)
+        if any(file.exists() and file.samefile(self.source_path) for file in written):
+            raise ConfigurationError("the output would take the place of the input")
         told = fingerprint(self.source_path, self.settings, self.checkpoint, self.window)
-        return Output(self.output_path, told, overwrite=overwrite)
+        try:
+            return Output(self.output_path, told, overwrite=overwrite)
+        except OSError as error:
+            raise ConfigurationError(f"the output cannot be written: {type(error).__name__}") from None
 
 
 def run(job: Job, output: Output, answered: Answered, told: Callable[[Progress], None]) -> Progress:

@@ -3,22 +3,29 @@
 Any place can be returned to: a position is a byte (JSON Lines) or a row (Parquet).
 """
 
+import codecs
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import orjson
-
+from app.api.requests import parse_json
+from app.errors import MalformedBody
 from app.json import dump
 from app.startup import ConfigurationError
 
 if TYPE_CHECKING:
+    from pyarrow import RecordBatch
     from pyarrow.parquet import ParquetFile
 
 #: Columns that hold text; text in any other column of Parquet is JSON.
 _TEXT_COLUMNS = ("id", "kind", "config", "job", "series")
 _ROWS_AT_ONCE = 256
+#: What a line may have beside a request: a mark of the byte order in front, and its end.
+_AROUND = len(codecs.BOM_UTF8) + len(b"\r\n")
+#: Bytes of a line that is too long.
+_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -62,16 +69,21 @@ class LineSource:
 
     def __init__(self, path: Path, longest: int) -> None:
         self._path, self._longest = path, longest
-        self.end = path.stat().st_size
+        with path.open("rb") as file:  # a directory cannot be
+            self.end = file.seek(0, os.SEEK_END)
 
     def records(self, position: int = 0) -> Iterator[Record]:
         with self._path.open("rb") as file:
             file.seek(position)
-            while line := file.readline(self._longest + 1):
-                short = len(line) <= self._longest
-                while not line.endswith(b"\n") and (line := file.readline(self._longest)):
+            while line := file.readline(self._longest + _AROUND):
+                rest, short = line, True
+                while not rest.endswith(b"\n") and (rest := file.readline(_AT_ONCE)):
                     short = False
-                yield Record(position, position := file.tell(), line.rstrip(b"\r\n") if short else None)
+                if position == 0:
+                    line = line.removeprefix(codecs.BOM_UTF8)
+                content = line.rstrip(b"\r\n")
+                short = short and len(content) <= self._longest
+                yield Record(position, position := file.tell(), content if short else None)
 
     def fetch(self, positions: Iterable[int]) -> list[bytes | None]:
         return [next(self.records(position)).line for position in positions]
@@ -98,12 +110,20 @@ class ParquetSource:
             row = self._starts[group]
             if self._starts[group + 1] <= position:
                 continue
-            for batch in self._file.iter_batches(_ROWS_AT_ONCE, row_groups=[group]):
+            for batch in self._batches(group):
                 skipped = max(0, position - row)
                 row += min(skipped, batch.num_rows)
-                for content in batch.slice(skipped).to_pylist(maps_as_pydicts="strict"):
-                    yield Record(row, row + 1, self._line(content))
+                for place in range(skipped, batch.num_rows):
+                    yield Record(row, row + 1, self._line(batch.slice(place, 1)))
                     row += 1
+
+    def _batches(self, group: int) -> "Iterator[RecordBatch]":
+        from pyarrow import ArrowInvalid
+
+        try:
+            yield from self._file.iter_batches(_ROWS_AT_ONCE, row_groups=[group])
+        except (OSError, ArrowInvalid):
+            raise ConfigurationError(f"the input is damaged: row group {group} cannot be read") from None
 
     def fetch(self, positions: Iterable[int]) -> list[bytes | None]:
         wanted = list(positions)
@@ -117,11 +137,15 @@ class ParquetSource:
                     break
         return lines
 
-    def _line(self, row: Mapping[str, Any]) -> bytes | None:
-        content = {name: _value(name, value) for name, value in row.items() if value is not None}
+    def _line(self, row: "RecordBatch") -> bytes | None:
         try:
+            (values,) = row.to_pylist(maps_as_pydicts="strict")
+            content = {name: _value(name, value) for name, value in values.items() if value is not None}
             line = dump(content)
-        except TypeError:  # bytes, decimals and the like: nothing that a request could hold
+        except (
+            KeyError,
+            TypeError,
+        ):  # a map with a key twice; bytes, decimals: nothing that a request could hold
             return b""
         return line if len(line) <= self._longest else None
 
@@ -149,8 +173,8 @@ def pyarrow_needed() -> None:
 def _value(name: str, value: Any) -> Any:
     if isinstance(value, str) and name not in _TEXT_COLUMNS:
         try:
-            return orjson.loads(value)
-        except orjson.JSONDecodeError:
+            return parse_json(value.encode(errors="surrogatepass"))
+        except MalformedBody:
             return value  # refused like any value of a wrong type
     return _without_nulls(value)
 

@@ -331,6 +331,55 @@ def test_an_empty_input_gives_an_empty_output(tmp_path: Path, settings: Settings
     assert (tmp_path / "out.jsonl").read_bytes() == b""
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_every_line_is_a_record_however_the_file_begins_and_ends(
+    tmp_path: Path, settings: Settings, end: str, mark: str
+) -> None:
+    lines = [json.dumps(script(number, id=str(number))) for number in range(2)]
+    (tmp_path / "in.jsonl").write_bytes((mark + (end or "\n").join(lines) + end).encode())
+    assert batch(tmp_path / "in.jsonl", tmp_path / "out.jsonl", settings, readers=1) == 0
+    assert [answer["id"] for answer in read(tmp_path / "out.jsonl")] == ["0", "1"]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_request_may_be_as_long_as_one_over_http(tmp_path: Path, settings: Settings, end: str) -> None:
+    limit = len(json.dumps(script(10)))
+    small = settings.model_copy(update={"max_body_bytes": limit})
+    text = f"{json.dumps(script(100))}{end or chr(10)}{json.dumps(script(10))}{end}"
+    (tmp_path / "in.jsonl").write_bytes(text.encode())
+    assert batch(tmp_path / "in.jsonl", tmp_path / "out.jsonl", small, readers=1) == WITH_PROBLEMS
+    assert [answer.get("code") for answer in read(tmp_path / "out.jsonl")] == ["body_too_large", None]
+
+
+@pytest.mark.parametrize("ending", ["", ".partial", ".ledger"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_input_is_never_written_over(
+    tmp_path: Path, settings: Settings, ending: str, overwrite: bool
+) -> None:
+    source = write(tmp_path / "in.jsonl", [script(1)])
+    output = tmp_path / "out.jsonl"
+    output.with_name(output.name + ending).hardlink_to(source)
+    with pytest.raises(ConfigurationError, match=r"take the place|there already"):
+        batch(source, output, settings, overwrite=overwrite)
+    with pytest.raises(ConfigurationError, match="take the place"):
+        batch(source, source, settings, overwrite=overwrite)
+    assert read(source) == [script(1)]
+
+
+def test_places_that_cannot_be_read_or_written_are_told_in_one_line(
+    tmp_path: Path, settings: Settings
+) -> None:
+    source = write(tmp_path / "in.jsonl", [script(1)])
+    (tmp_path / "directory.jsonl").mkdir()
+    with pytest.raises(ConfigurationError, match="the input cannot be read"):
+        batch(tmp_path / "directory.jsonl", tmp_path / "out.jsonl", settings)
+    with pytest.raises(ConfigurationError, match=r"out\.jsonl\.ledger cannot be made"):
+        batch(source, tmp_path / "nowhere" / "out.jsonl", settings)
+    with pytest.raises(ConfigurationError, match="the output cannot be written"):
+        batch(source, tmp_path / "directory.jsonl", settings, overwrite=True)
+
+
 @pytest.mark.parametrize(
     ("names", "told"),
     [(("in.csv", "out.jsonl"), "input's name"), (("in.jsonl", "out.csv"), "output's name")],

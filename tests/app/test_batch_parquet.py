@@ -96,6 +96,30 @@ def test_rows_are_found_from_any_position(tmp_path: Path) -> None:
     assert source.fetch([1, 2, 8, 14]) == [whole[place].line for place in (1, 2, 8, 14)]
 
 
+def test_a_map_with_a_key_twice_and_json_with_one_fail_alone(tmp_path: Path, settings: Settings) -> None:
+    kind = pyarrow.map_(pyarrow.string(), pyarrow.string())
+    for twice, column in (
+        ([("a", "1"), ("a", "2")], pyarrow.array([[("a", "1")], [("a", "1"), ("a", "2")]], kind)),
+        ('{"a": 1, "a": 2}', pyarrow.array(['{"a": 1}', '{"a": 1, "a": 2}'])),
+    ):
+        table = pyarrow.table({"kind": ["text"] * 2, "config": ["make"] * 2, "context": column})
+        pyarrow.parquet.write_table(table, tmp_path / "in.parquet")
+        output = tmp_path / f"{type(twice).__name__}.jsonl"
+        assert batch(tmp_path / "in.parquet", output, settings, readers=1) == 3
+        found = [json.loads(line) for line in output.read_text().splitlines()]
+        assert [one.get("code") for one in found] == [None, "malformed_body"]
+
+
+def test_damage_in_the_middle_ends_the_run_in_one_line(tmp_path: Path, settings: Settings) -> None:
+    path = nested(tmp_path / "in.parquet", times=200)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 3
+    content[middle : middle + 2000] = b"\xff" * 2000
+    path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match="the input is damaged"):
+        batch(path, tmp_path / "out.jsonl", settings, readers=1)
+
+
 def test_a_file_that_is_no_parquet_is_told_so(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "in.parquet").write_text("not at all")
     with pytest.raises(ConfigurationError, match="not a Parquet file"):
