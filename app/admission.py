@@ -24,6 +24,8 @@ _MEMORY_SECONDS = 3.0
 #: The share of its time that a request is expected to need at most: the pace is an average, and a late answer is
 #: worth nothing while it has cost all that an early one costs.
 _SURE = 0.75
+#: Nobody is told to come back later than this: no deadline is longer.
+_LONGEST_WAIT = 60.0
 #: How fast the ratio of true to guessed tokens is learnt.
 _LEARNING = 0.1
 
@@ -44,7 +46,12 @@ class Admission:
         self._max_tokens = max_tokens
         #: Caller -> its requests, a batch being one -> their tickets.
         self._inside: dict[str, dict[Timings, set[Ticket]]] = {}
-        self._done_tokens = self._busy_seconds = 0.0
+        self._recent = _Done()
+        #: Only of times, from nothing to do to nothing to do, in which all was answered.
+        self._usual = _Done()
+        #: Of the present one of these times: tokens, seconds, and whether something was given up.
+        self._tokens = self._seconds = 0.0
+        self._lost = False
         self._since = 0.0
         self._per_guess = 1.0
 
@@ -60,6 +67,8 @@ class Admission:
         ticket = Ticket(tokens * self._per_guess, tokens) if guessed else Ticket(tokens)
         self._admit(caller, ticket.tokens, deadline - now)
         if not self._inside:
+            # A pace at which something was given up is forgotten while there is nothing to do.
+            self._recent.become(self._usual, math.exp(-(now - self._since) / _MEMORY_SECONDS))
             self._since = now
         request = current()
         self._inside.setdefault(caller, {}).setdefault(request, set()).add(ticket)
@@ -84,19 +93,20 @@ class Admission:
 
     def expected_wait(self, caller: str, tokens: float) -> float:
         """Seconds until the turn of a request that would come now; 0 while nothing is known."""
-        return self._ahead(caller, tokens) / self._pace() if self._done_tokens else 0.0
+        return self._ahead(caller, tokens) / self._pace() if self._recent.tokens else 0.0
 
     def _admit(self, caller: str, tokens: float, seconds_left: float) -> None:
         if not self._inside:
             return  # idle: it gets its chance, whatever the past says
         wait = self.expected_wait(caller, tokens)
+        retry = min(wait, _LONGEST_WAIT)
         if self.waiting() + tokens > self._max_tokens:
             self._metrics.shed("queue_full")
-            raise Overloaded("too much waits for the engine", retry_after_seconds=wait)
-        own = tokens / self._pace() if self._done_tokens else 0.0
+            raise Overloaded("too much waits for the engine", retry_after_seconds=retry)
+        own = tokens / self._pace() if self._recent.tokens else 0.0
         if wait + own > _SURE * seconds_left:
             self._metrics.shed("deadline")
-            raise Overloaded("the expected wait exceeds the deadline", retry_after_seconds=wait)
+            raise Overloaded("the expected wait exceeds the deadline", retry_after_seconds=retry)
 
     def _ahead(self, caller: str, tokens: float) -> float:
         """Tokens that are served before a new request of so many is, in fair turns."""
@@ -113,20 +123,54 @@ class Admission:
 
     def _pace(self) -> float:
         """Tokens per busy second."""
-        return self._done_tokens / max(self._busy_seconds, 1e-9)
+        return self._recent.tokens / max(self._recent.seconds, 1e-9)
 
     def _leave(self, caller: str, request: Timings, ticket: Ticket, done: bool) -> None:
         now = time.perf_counter()
         passed, self._since = now - self._since, now
-        kept = math.exp(-passed / _MEMORY_SECONDS)
-        self._busy_seconds = kept * self._busy_seconds + passed
-        self._done_tokens = kept * self._done_tokens + (ticket.tokens if done else 0)
+        if not done:
+            passed = min(passed, _MEMORY_SECONDS)  # however long it was: one request that came to nothing
+            self._lost = True
+        tokens = ticket.tokens if done else 0
+        self._recent.add(tokens, passed)
+        self._tokens, self._seconds = self._tokens + tokens, self._seconds + passed
         requests = self._inside[caller]
         requests[request].discard(ticket)
         if not requests[request]:
             del requests[request]
         if not requests:
             del self._inside[caller]
+        if not self._inside:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Nothing is left to do. What was given up takes no time any more, and says the less of what comes next.
+
+        A single request that comes to nothing, alone for ten seconds, would otherwise speak for all that follow it.
+        """
+        if not self._lost:
+            self._usual.add(self._tokens, self._seconds)
+        elif not self._tokens:
+            self._recent.become(self._usual, 0.0)
+        self._tokens = self._seconds = 0.0
+        self._lost = False
+
+
+class _Done:
+    """Tokens that were answered, and the seconds in which there was anything to do; older ones count less."""
+
+    def __init__(self) -> None:
+        self.tokens = self.seconds = 0.0
+
+    def add(self, tokens: float, seconds: float) -> None:
+        kept = math.exp(-seconds / _MEMORY_SECONDS)
+        self.tokens = kept * self.tokens + tokens
+        self.seconds = kept * self.seconds + seconds
+
+    def become(self, other: "_Done", kept: float) -> None:
+        """The other, but for a share of itself."""
+        self.tokens = kept * self.tokens + (1 - kept) * other.tokens
+        self.seconds = kept * self.seconds + (1 - kept) * other.seconds
 
 
 def _sum(requests: Mapping[Timings, set[Ticket]]) -> float:

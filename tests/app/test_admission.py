@@ -65,16 +65,53 @@ def test_the_pace_follows_what_the_machine_does_now(clock: Clock) -> None:
         assert admission.expected_wait("a", 1000) == pytest.approx(4.0, rel=0.1)
 
 
+def fail(clock: Clock, admission: Admission, seconds: float, tokens: float = 1000) -> None:
+    with pytest.raises(KeyError), admission.ticket("a", tokens, clock.now + 10):
+        clock.now += seconds
+        raise KeyError
+
+
 def test_what_failed_took_its_time_and_did_nothing(clock: Clock) -> None:
     admission = paced(clock, 1000)
-    for _ in range(20):
-        with pytest.raises(KeyError), admission.ticket("a", 1000, clock.now + 10):
-            clock.now += 1.0
-            raise KeyError
-        with admission.ticket("a", 1000, clock.now + 10):
-            clock.now += 1.0
+    with admission.ticket("always", 1, clock.now + 100):
+        for _ in range(20):
+            fail(clock, admission, 1.0)
+            with admission.ticket("a", 1000, clock.now + 10):
+                clock.now += 1.0
+        with admission.ticket("b", 1000, clock.now + 10):
+            assert admission.expected_wait("b", 1000) == pytest.approx(2.0, rel=0.3)
+
+
+def test_what_was_given_up_with_nothing_beside_it_does_not_speak_for_what_follows(clock: Clock) -> None:
+    admission = paced(clock, 1000)
+    fail(clock, admission, 10.0, 50_000)
+    with ExitStack() as stack:
+        for place in range(16):
+            assert admission.expected_wait("a", 100) == pytest.approx(0.1 * place, rel=0.01)
+            stack.enter_context(admission.ticket("a", 100, clock.now + 10))
+
+
+def test_a_pace_at_which_something_was_given_up_is_forgotten_while_there_is_nothing_to_do(
+    clock: Clock,
+) -> None:
+    admission = paced(clock, 1000)
+    with admission.ticket("always", 1, clock.now + 100):
+        fail(clock, admission, 30.0)
     with admission.ticket("a", 1000, clock.now + 10):
-        assert admission.expected_wait("a", 1000) == pytest.approx(2.0, rel=0.3)
+        troubled = admission.expected_wait("a", 1000)
+        assert 2.0 < troubled < 6.0  # thirty seconds count as three
+        clock.now += 1.0
+    clock.now += 12.0
+    with admission.ticket("a", 1000, clock.now + 10):
+        assert admission.expected_wait("a", 1000) == pytest.approx(1.0, rel=0.2)
+
+
+def test_nobody_is_told_to_wait_longer_than_any_deadline(clock: Clock) -> None:
+    admission = paced(clock, 1)
+    second = admission.ticket("a", 1000, clock.now + 10)
+    with admission.ticket("a", 1000, clock.now + 10), pytest.raises(Overloaded) as refused, second:
+        pass
+    assert refused.value.retry_after_seconds == 60.0
 
 
 def test_idle_time_is_not_slowness(clock: Clock) -> None:
