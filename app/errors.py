@@ -192,8 +192,8 @@ def problem(error: BaseException, request_id: str) -> dict[str, object]:
         "request_id": request_id,
         **extras,
     }
-    if isinstance(error, Overloaded | OutcomesUnavailable):
-        document["retry_after_seconds"] = round(error.retry_after_seconds, 3)
+    if (seconds := _retry_after(error)) is not None:
+        document["retry_after_seconds"] = round(seconds, 3)
     return document
 
 
@@ -201,8 +201,8 @@ def problem_response(error: BaseException, request_id: str) -> Response:
     """The HTTP answer for an error, with the headers that belong to it."""
     document = problem(error, request_id)
     headers = {}
-    if isinstance(error, Overloaded | OutcomesUnavailable):
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
+    if (seconds := _retry_after(error)) is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(seconds)))
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, MethodNotAllowed) and error.allow:
@@ -236,3 +236,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     app.add_exception_handler(JobcastError, jobcast_error)
     app.add_exception_handler(HTTPException, router_error)
+
+
+def _retry_after(error: BaseException) -> float | None:
+    return error.retry_after_seconds if isinstance(error, Overloaded | OutcomesUnavailable) else None

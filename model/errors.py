@@ -120,12 +120,12 @@ class ValueOutOfRange(JobcastError):
 
 
 class Overloaded(JobcastError):
-    """The queue is full or the deadline cannot be met; `retry_after_seconds` comes from the queue."""
+    """The queue is full or the deadline cannot be met. retry_after_seconds: by the queue; None: it never will be."""
 
     status = 429
     code = "overloaded"
 
-    def __init__(self, message: str, *, retry_after_seconds: float) -> None:
+    def __init__(self, message: str, *, retry_after_seconds: float | None) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
 

@@ -86,7 +86,7 @@ async def read_items(request: Request, settings: Settings, field: str, model: ty
     items: list[Any] = getattr(validated(model, await read_json(body)), field)
     if len(items) > settings.max_batch_items:
         raise MalformedBody(f"a batch holds at most {settings.max_batch_items} {field}")
-    await request.state.meter.take(len(items) - 1)  # the first was counted before the body was read
+    await request.state.meter.take(max(1, len(items)))
     return items
 
 

@@ -4,6 +4,7 @@ Nothing of the body is read for a request that is refused, and unknown paths are
 nobody learns which paths there are. A refusal never says what was wrong with a key.
 """
 
+import contextlib
 from collections.abc import Collection
 
 from starlette.requests import Request
@@ -22,6 +23,8 @@ OPEN = frozenset({"/health/live", "/health/ready"})
 #: The pages that say how to ask; open where a setting says so.
 PAGES = frozenset({"/", "/docs", "/openapi.json"})
 METRICS = "/metrics"
+#: A call counts as the items that its body holds.
+BATCHES = frozenset({"/predict/batch", "/outcomes"})
 #: The name of everybody where no key is configured.
 ANONYMOUS = "anonymous"
 
@@ -36,19 +39,30 @@ class Meter:
         self._limiter, self._metrics = limiter, metrics
         self._client, self.rate = client, rate
         self.standing: Standing | None = None
+        #: Whether anything was asked of the rate but a look.
+        self.asked = False
 
     async def take(self, cost: int) -> None:
-        """Raises RateLimited."""
+        """Count so many requests, or none of them. Raises RateLimited."""
         if self.rate is None or cost < 1:
             return
-        self.standing = await self._limiter.take(self._client, self.rate, cost)
-        if not self.standing.allowed:
-            self._metrics.shed("rate_limited")
-            rate = f"{self.rate.quota} requests in {self.rate.window_seconds} s"
-            raise RateLimited(
-                f"the rate is {rate}; a batch counts as its items",
-                retry_after_seconds=self.standing.retry_seconds,
-            )
+        self.asked = True
+        self._hold(await self._limiter.take(self._client, self.rate, cost), self.rate, cost)
+
+    async def look(self) -> None:
+        """Count nothing yet. Raises RateLimited where not even one request would be granted."""
+        if self.rate is not None:
+            self._hold(await self._limiter.look(self._client, self.rate), self.rate, 1)
+
+    def _hold(self, standing: Standing, rate: Rate, cost: int) -> None:
+        self.standing = standing
+        if standing.allowed:
+            return
+        self._metrics.shed("rate_limited")
+        told = f"the rate is {rate.quota} requests in {rate.window_seconds} s; a batch counts as its items"
+        if cost > rate.quota:
+            raise RateLimited(f"{told}, and one of {cost} is never granted", retry_after_seconds=None)
+        raise RateLimited(told, retry_after_seconds=standing.retry_seconds)
 
 
 class Gate:
@@ -93,12 +107,18 @@ class Gate:
                 message["headers"] = [*message["headers"], *header_fields(rate, meter.standing)]
             await send(message)
 
+        batch = scope["path"] in BATCHES  # what it counts as is known once its body was read
         try:
-            await meter.take(1)
+            await (meter.look() if batch else meter.take(1))
         except RateLimited as error:
             await _refuse(error, scope, receive, answer)
-        else:
+            return
+        try:
             await self._app(scope, receive, answer)
+        finally:
+            if batch and not meter.asked:  # it never came to that
+                with contextlib.suppress(RateLimited):
+                    await meter.take(1)
 
     @staticmethod
     def _client(keys: KeyRing, scope: Scope) -> ApiKey | None:

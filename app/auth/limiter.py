@@ -32,6 +32,10 @@ class RateLimiter(Protocol):
         """Count `cost` requests if the rate has room for all of them, else none."""
         ...
 
+    async def look(self, client: str, rate: Rate) -> Standing:
+        """What one request would be answered; nothing is counted."""
+        ...
+
     async def close(self) -> None:
         """Give connections back."""
         ...
@@ -50,8 +54,19 @@ class Windows:
 
     async def standing(self, client: str, rate: Rate, cost: int, allowed: bool) -> Standing:
         """Where the client stands, having been answered so."""
-        window = await self._storage.get_sliding_window(_item(rate).key_for(client), rate.window_seconds)
-        return standing(rate, cost, *window, allowed=allowed)
+        return standing(rate, cost, *await self._counts(client, rate), allowed=allowed)
+
+    async def look(self, client: str, rate: Rate) -> Standing:
+        """What one request would be answered."""
+        previous, seconds, current, left = await self._counts(client, rate)
+        room = previous * seconds / rate.window_seconds + current < rate.quota
+        return standing(rate, 1, previous, seconds, current, left, allowed=room)
+
+    async def _counts(self, client: str, rate: Rate) -> tuple[int, float, int, float]:
+        found: tuple[int, float, int, float] = await self._storage.get_sliding_window(
+            _item(rate).key_for(client), rate.window_seconds
+        )
+        return found
 
 
 class MemoryRateLimiter:
@@ -63,6 +78,9 @@ class MemoryRateLimiter:
     async def take(self, client: str, rate: Rate, cost: int) -> Standing:
         allowed = await self._windows.hit(client, rate, cost)
         return await self._windows.standing(client, rate, cost, allowed)
+
+    async def look(self, client: str, rate: Rate) -> Standing:
+        return await self._windows.look(client, rate)
 
     async def close(self) -> None:
         pass

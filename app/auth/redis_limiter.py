@@ -5,6 +5,7 @@ had an answer this process counts by itself. Whoever meets the failure waits for
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 from limits.aio.storage import RedisStorage
@@ -40,20 +41,34 @@ class RedisRateLimiter:
         self._breaker = Breaker(self._probe, lambda _: None, what="shared_rates")
 
     async def take(self, client: str, rate: Rate, cost: int) -> Standing:
+        return await self._shared_or(
+            lambda: self._take(client, rate, cost), lambda: self._alone.take(client, rate, cost)
+        )
+
+    async def look(self, client: str, rate: Rate) -> Standing:
+        return await self._shared_or(
+            lambda: self._windows.look(client, rate), lambda: self._alone.look(client, rate)
+        )
+
+    async def _take(self, client: str, rate: Rate, cost: int) -> Standing:
+        # Both at once, one round trip; what is left may be told as it was just before.
+        allowed, found = await asyncio.gather(
+            self._windows.hit(client, rate, cost), self._windows.standing(client, rate, cost, True)
+        )
+        return found if allowed else await self._windows.standing(client, rate, cost, False)
+
+    async def _shared_or(
+        self, shared: Callable[[], Awaitable[Standing]], alone: Callable[[], Awaitable[Standing]]
+    ) -> Standing:
+        """What Redis says in time, or else this process."""
         if not self._breaker.closed:
-            return await self._alone.take(client, rate, cost)
+            return await alone()
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                # Both at once, one round trip; what is left may be told as it was just before.
-                allowed, found = await asyncio.gather(
-                    self._windows.hit(client, rate, cost), self._windows.standing(client, rate, cost, True)
-                )
-                if not allowed:
-                    found = await self._windows.standing(client, rate, cost, False)
+                return await shared()
         except Exception as error:
             self._breaker.failed(error)
-            return await self._alone.take(client, rate, cost)
-        return found
+            return await alone()
 
     async def close(self) -> None:
         await self._breaker.close()

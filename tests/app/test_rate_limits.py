@@ -78,16 +78,43 @@ async def test_a_batch_counts_as_its_items(make_app: MakeApp) -> None:
         assert (await post(client, OPS, items=6)).status_code == 200
         refused = await post(client, OPS, items=6)
         assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
-        # A refused batch counts as the one request that it was found to be before its body was read.
-        assert (await post(client, OPS, items=3)).status_code == 200
+        assert (await post(client, OPS, items=4)).status_code == 200  # a refused batch counts nothing
         assert (await post(client, OPS)).status_code == 429
+        assert (await post(client, OPS, items=1)).status_code == 429
+
+
+async def test_a_batch_that_cannot_be_read_counts_as_one_request(make_app: MakeApp) -> None:
+    async with running(make_app(api_keys=LINES)) as client:
+        headers = {"X-API-Key": CI, "Content-Type": "application/json"}
+        for path in ("/predict/batch", "/outcomes", "/predict/batch"):
+            answer = await client.post(path, content=b"{", headers=headers)
+            assert answer.status_code in (400, 404)
+        assert (await client.post("/predict/batch", content=b"{", headers=headers)).status_code == 429
+        assert (await post(client, CI)).status_code == 429
+
+
+async def test_a_refused_batch_is_granted_after_the_times_that_it_was_told(make_app: MakeApp) -> None:
+    """Once while nothing at all is granted and its body is not read, and once for all of it."""
+    async with running(make_app(api_keys=LINES, rate_limit="4/second")) as client:
+        for items in (3, 4):
+            while time.time() % 1 > 0.2:  # windows begin on whole seconds
+                await asyncio.sleep(0.01)
+            assert (await post(client, OPS, items=4)).status_code in (200, 429)
+            for _ in range(2):
+                answer = await post(client, OPS, items=items)
+                if answer.status_code == 429:
+                    await asyncio.sleep(answer.json()["retry_after_seconds"] + 0.02)
+            assert (await post(client, OPS, items=items)).status_code == 200
 
 
 async def test_a_batch_beyond_the_rate_is_never_granted_and_says_so(make_app: MakeApp) -> None:
     async with running(make_app(api_keys=LINES, rate_limit="10/hour")) as client:
         refused = await post(client, OPS, items=11)
         assert refused.status_code == 429
-        assert "a batch counts as its items" in refused.json()["detail"]
+        assert "a batch counts as its items, and one of 11 is never granted" in refused.json()["detail"]
+        assert "Retry-After" not in refused.headers
+        assert "retry_after_seconds" not in refused.json()
+        assert (await post(client, OPS, items=10)).status_code == 200
 
 
 async def test_probes_and_metrics_are_not_counted(make_app: MakeApp) -> None:

@@ -169,3 +169,5 @@ async def test_both_limiters_keep_the_protocol() -> None:
         limiters: list[RateLimiter] = [MemoryRateLimiter(), shared]
         for limiter in limiters:
             assert (await limiter.take("ci", PLENTY, 1)).remaining == 999
+            looked = await limiter.look("ci", PLENTY)
+            assert (looked.allowed, looked.remaining) == (True, 999)
