@@ -100,11 +100,12 @@ async def test_a_refused_batch_is_granted_after_the_times_that_it_was_told(make_
             while time.time() % 1 > 0.2:  # windows begin on whole seconds
                 await asyncio.sleep(0.01)
             assert (await post(client, OPS, items=4)).status_code in (200, 429)
-            for _ in range(2):
-                answer = await post(client, OPS, items=items)
-                if answer.status_code == 429:
-                    await asyncio.sleep(answer.json()["retry_after_seconds"] + 0.02)
-            assert (await post(client, OPS, items=items)).status_code == 200
+            told = 0
+            while (answer := await post(client, OPS, items=items)).status_code == 429 and told < 3:
+                told += 1
+                await asyncio.sleep(answer.json()["retry_after_seconds"] + 0.02)
+            assert answer.status_code == 200
+            assert 1 <= told <= 2
 
 
 async def test_a_batch_beyond_the_rate_is_never_granted_and_says_so(make_app: MakeApp) -> None:
