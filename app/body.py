@@ -19,6 +19,8 @@ RAW_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml
 #: Raw text of any format; only with `?kind=`, since it says nothing itself.
 PLAIN_TYPES = ("text/plain",)
 
+_LONGEST_TYPE = 256
+
 Form = Literal["json", "raw"]
 
 
@@ -31,9 +33,12 @@ def body_form(headers: Mapping[str, str], *, has_kind: bool, raw_allowed: bool =
         raise UnsupportedMediaType(
             "compressed bodies are not accepted; send the body without Content-Encoding"
         )
+    written = headers.get("content-type", "")
+    if len(written) > _LONGEST_TYPE:  # the parser's time grows with the square of it
+        raise UnsupportedMediaType(f"a Content-Type of more than {_LONGEST_TYPE} characters")
     content_type = Message()
-    content_type["content-type"] = headers.get("content-type", "")
-    media_type = content_type.get_content_type() if headers.get("content-type") else ""
+    content_type["content-type"] = written
+    media_type = content_type.get_content_type() if written else ""
     charset = content_type.get_content_charset("utf-8")
     if charset not in ("utf-8", "utf8", "us-ascii"):
         raise UnsupportedMediaType("only UTF-8 is accepted")

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from app.api.openapi import use_openapi
 from app.api.routes import metrics_router, router
@@ -92,6 +93,9 @@ def create_app(
     app.include_router(router)
     if settings.metrics_port is None:
         app.include_router(metrics_router)
+    for route in app.routes:  # whoever only looks whether somebody answers (RFC 9110, 9.1)
+        if isinstance(route, APIRoute) and "GET" in route.methods:
+            route.methods.add("HEAD")
     # Each wraps those before it: headers, then request id and log, then CORS (a preflight has no key), then the gate.
     app.add_middleware(
         Gate,

@@ -20,6 +20,8 @@ log = structlog.get_logger()
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 #: The status that stands for "the client hung up" in logs and metrics; nobody receives it.
 CLIENT_CLOSED_REQUEST = 499
+#: What a path and a method are called that are none of ours.
+UNMATCHED, OTHER = "unmatched", "other"
 #: Routes that machines poll; their log lines are for debugging only.
 PROBES = {"/health/live", "/health/ready", "/metrics"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -97,8 +99,8 @@ class RequestMiddleware:
 
 def _route(scope: Scope) -> str:
     """The route's template, never the raw path."""
-    return getattr(scope.get("route"), "path", "unmatched")
+    return getattr(scope.get("route"), "path", UNMATCHED)
 
 
 def _method(scope: Scope) -> str:
-    return scope["method"] if scope["method"] in METHODS else "other"
+    return scope["method"] if scope["method"] in METHODS else OTHER

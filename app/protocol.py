@@ -8,6 +8,7 @@ gets to read why. Not covered: how many connections there are.
 """
 
 import asyncio
+import re
 import uuid
 from typing import Any
 
@@ -16,10 +17,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.errors import HeadTooLarge, HttpError, MalformedBody, RequestTimeout, problem_response
 from app.headers import security_headers
+from app.metrics import Metrics
+from app.middleware import OTHER, UNMATCHED
 from app.settings import Settings
 
 log = structlog.get_logger()
 
+#: Of the same length as what stands for it.
+_UPGRADE = re.compile(rb"\nupgrade(?=[ \t]{0,8}:)", re.IGNORECASE)
 #: How long, and for how many bytes, a refused client may go on sending.
 LINGER_SECONDS = 1.0
 LINGER_BYTES = 4 * 1024 * 1024
@@ -32,6 +37,7 @@ class BoundedProtocol(HttpToolsProtocol):
     body_seconds: float
     max_head_bytes: int
     security_headers: tuple[tuple[bytes, bytes], ...]
+    metrics: Metrics
 
     _watch: asyncio.TimerHandle | None = None
     _in_head = False
@@ -58,7 +64,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self._watch is None and not self._in_body:  # a connection's next request, or blank lines before it
             self._watch_for(self.head_seconds)
-        super().data_received(data)
+        super().data_received(data if self._in_body else _without_upgrade(data))
         if self._in_head:
             self._received += len(data)
             if self._received > self.max_head_bytes:
@@ -142,6 +148,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """Answer without the app, and close."""
         if self.transport.is_closing():
             return
+        if self.cycle is not None and not self.cycle.response_complete and not self._in_body:
+            # What is wrong came behind a request that is being answered: that answer is the last one.
+            self.cycle.keep_alive = False
+            self._stop_watching()
+            return
         request_id = uuid.uuid4().hex
         response = problem_response(error, request_id)
         response.headers["Connection"] = "close"
@@ -150,6 +161,7 @@ class BoundedProtocol(HttpToolsProtocol):
         head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
         self.transport.write(b"HTTP/1.1 %d \r\n%s\r\n%s" % (error.status, head, response.body))
         self.transport.close()
+        self.metrics.requests.labels(UNMATCHED, OTHER, str(error.status)).inc()
         log.info("refused", request_id=request_id, status=error.status, code=error.code)
 
 
@@ -171,12 +183,22 @@ class _PoliteTransport:
             self._transport.close()
 
 
-def bounded_protocol(settings: Settings) -> type[BoundedProtocol]:
+def _without_upgrade(data: bytes) -> bytes:
+    """The head of a request without an offer to speak another protocol, which a server may ignore (RFC 9110, 7.8).
+
+    The parser would not read the body behind one. Java's client offers HTTP/2 with every request.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"\nignored", head) + end + rest
+
+
+def bounded_protocol(settings: Settings, metrics: Metrics) -> type[BoundedProtocol]:
     """The protocol with the limits of the settings: uvicorn makes one per connection, and passes it none."""
     limits = {
         "head_seconds": settings.head_seconds,
         "body_seconds": settings.body_seconds,
         "max_head_bytes": settings.max_head_bytes,
         "security_headers": security_headers(tls=settings.tls_in_front),
+        "metrics": metrics,
     }
     return type("ConfiguredProtocol", (BoundedProtocol,), limits)

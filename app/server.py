@@ -107,7 +107,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         # uvicorn's default believes whoever connects from this machine.
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
-        http=bounded_protocol(settings),
+        http=bounded_protocol(settings, app.state.metrics),
         ws="none",
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=int(settings.drain_seconds) + 1,

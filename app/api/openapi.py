@@ -1,10 +1,13 @@
 """The OpenAPI document: FastAPI's own, plus the bodies that we read ourselves and the error table."""
 
+from copy import copy
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
+from starlette.routing import BaseRoute
 
 from app.api.outcome_schemas import OutcomeReport, OutcomesRequest
 from app.api.requests import RAW_PARAMETERS
@@ -120,7 +123,10 @@ def use_openapi(app: FastAPI, *, keyed: bool) -> None:
     def document() -> dict[str, Any]:
         if not app.openapi_schema:
             made = get_openapi(
-                title=app.title, version=app.version, description=app.description, routes=app.routes
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=[_without_head(route) for route in app.routes],
             )
             components = made.setdefault("components", {})
             components["securitySchemes"] = SECURITY_SCHEMES
@@ -138,3 +144,12 @@ def use_openapi(app: FastAPI, *, keyed: bool) -> None:
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
+
+
+def _without_head(route: BaseRoute) -> BaseRoute:
+    """HEAD goes without saying where there is GET, and would share its operation id."""
+    if not isinstance(route, APIRoute) or "HEAD" not in route.methods:
+        return route
+    told = copy(route)
+    told.methods = route.methods - {"HEAD"}
+    return told

@@ -34,13 +34,18 @@ class PredictRequest(StrictModel):
     config: str | dict[str, Any] = Field(description="The raw text, or the same thing as an object.")
     job: str | None = Field(None, description="Restricts a workflow to the job of this name.")
     context: dict[str, Any] | None = Field(None, description="Repository, event, runner, machine, stage ...")
-    targets: list[str] | None = Field(None, min_length=1, max_length=64, description="Default: all.")
-    quantiles: list[Number] | None = Field(None, description="1 to 32 in (0, 1). Default: 0.1, 0.5, 0.9.")
+    targets: list[str] | None = Field(
+        None, fail_fast=True, min_length=1, max_length=64, description="Default: all."
+    )
+    quantiles: list[Number] | None = Field(
+        None, fail_fast=True, description="1 to 32 in (0, 1). Default: 0.1, 0.5, 0.9."
+    )
     given: dict[str, Number] | None = Field(
         None, description="Known targets; the rest is predicted from them."
     )
     history: list[HistoryEntry] | None = Field(
         None,
+        fail_fast=True,
         description="At most 20 past runs, newest first. Absent: those that were reported; empty: none.",
     )
     series: str | None = Field(

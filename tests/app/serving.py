@@ -14,7 +14,12 @@ from app.protocol import bounded_protocol
 async def served(app: FastAPI) -> AsyncIterator[int]:
     """The app behind uvicorn as `jobcast serve` runs it; the port."""
     config = uvicorn.Config(
-        app, port=0, http=bounded_protocol(app.state.settings), ws="none", log_config=None, access_log=False
+        app,
+        port=0,
+        http=bounded_protocol(app.state.settings, app.state.metrics),
+        ws="none",
+        log_config=None,
+        access_log=False,
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())

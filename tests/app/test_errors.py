@@ -142,6 +142,7 @@ async def test_query_parameters_beside_a_json_envelope_are_refused(client: httpx
         ("/predict", {"Content-Type": "application/x-www-form-urlencoded"}),
         ("/predict", {"Content-Type": "text/plain"}),
         ("/predict", {"Content-Type": f"text/{CANARY}"}),
+        ("/predict", {"Content-Type": "application/json; a=" + ";" * 300}),
         ("/predict?kind=text", {"Content-Type": "text/plain; charset=utf-16"}),
         ("/predict", {"Content-Type": "application/json", "Content-Encoding": "gzip"}),
         ("/predict/batch", {"Content-Type": "application/yaml"}),
@@ -240,6 +241,8 @@ def test_the_error_table_has_every_error_that_a_client_can_meet() -> None:
         (ask(deadline_ms=5), "deadline_ms is too small (limit 10)"),
         (ask(history=[history(same_config="yes")]), "history[0].same_config must be true or false"),
         (ask(given={CANARY: "x"}), "given must be a number"),
+        (ask(history=[0, "", history()]), "history[0] must be an object"),
+        (ask(**{f"{CANARY} {place}": 1 for place in range(2000)}), "more than 1000 faults"),
         ([], "the body must be an object"),
     ],
 )

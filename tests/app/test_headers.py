@@ -7,6 +7,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.auth.keys import digest_of, new_key
 from app.headers import SECURITY_HEADERS
+from app.metrics import Metrics
 from app.server import server_config
 from app.settings import Settings
 from tests.app.fakes import MakeApp, ask, running
@@ -100,7 +101,9 @@ async def test_only_a_named_proxy_says_who_asks(trusted: str, seen: str) -> None
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         found.append(scope["client"][0])
 
-    config = server_config(FastAPI(), Settings(trusted_proxies=trusted))  # type: ignore[arg-type]
+    none = FastAPI()
+    none.state.metrics = Metrics()
+    config = server_config(none, Settings(trusted_proxies=trusted))  # type: ignore[arg-type]
     config.app = app
     config.load()
 

@@ -138,6 +138,50 @@ async def test_a_head_too_large_is_refused(make_app: MakeApp, head: bytes) -> No
         assert await refusal(talk) == (431, "head_too_large")
 
 
+@pytest.mark.parametrize("apart", [False, True])
+async def test_an_offer_to_speak_another_protocol_is_ignored(make_app: MakeApp, apart: bool) -> None:
+    """As Java's client makes with every request that it does not encrypt."""
+    body = json.dumps(ask("make\nUpgrade: all")).encode()
+    head = (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nUpgrade: h2c\r\n"
+        b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    )
+    async with served(make_app()) as port, talking(port) as talk:
+        for _ in range(2):  # on one connection
+            for part in (head, body) if apart else (head + body,):
+                await talk.send(part)
+                await asyncio.sleep(0.05)
+            status, answer = await talk.answer()
+            assert (status, answer["predictions"][0]["name"]) == (200, "text")
+
+
+async def test_what_is_wrong_behind_a_request_takes_its_answer_from_nobody(
+    make_app: MakeApp, engine: WatchedEngine
+) -> None:
+    engine.seconds = 0.2
+    body = json.dumps(ask()).encode()
+    head = (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        % len(body)
+    )
+    async with served(make_app()) as port, talking(port) as talk:
+        await talk.send(head + body + b"garbage\r\n\r\n")
+        status, answer = await talk.answer()
+        assert (status, answer["predictions"][0]["name"]) == (200, "text")
+        assert await talk.closed()
+
+
+async def test_refusals_before_the_app_are_counted(make_app: MakeApp) -> None:
+    app = make_app()
+    async with served(app) as port:
+        async with talking(port) as talk:
+            await talk.send(b"garbage\r\n\r\n")
+            assert await refusal(talk) == (400, "malformed_body")
+        labels = {"route": "unmatched", "method": "other", "code": "400"}
+        assert app.state.metrics.registry.get_sample_value("jobcast_requests_total", labels) == 1
+
+
 async def test_a_head_within_the_limit_is_taken(make_app: MakeApp) -> None:
     async with served(make_app()) as port, talking(port) as talk:
         await talk.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 5_000 + b"\r\n")

@@ -15,6 +15,7 @@ from app.settings import Settings
 from model.engines.base import Engine
 from tests.app.fakes import CANARY, MakeApp, TinyCheckpoint, WatchedEngine, ask, running, until, until_metric
 from tests.app.series import REQUEST_BUCKETS, SERIES, labels_of, value_of
+from tests.app.serving import served
 
 pytestmark = pytest.mark.anyio
 
@@ -69,6 +70,16 @@ async def test_the_metric_series_are_these(client: httpx.AsyncClient) -> None:
     assert 'jobcast_model_info{name="tiny",version="sha256:tiny"} 1.0' in response.text
     assert "jobcast_engine_up 1.0" in response.text
     assert CANARY not in response.text
+
+
+async def test_whoever_may_get_may_look_whether_it_is_there(make_app: MakeApp) -> None:
+    async with served(make_app()) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        for path in ("/", "/models", "/metrics", "/health/live", "/health/ready", "/docs", "/openapi.json"):
+            answer = await client.head(path)
+            assert (answer.status_code, answer.content) == (200, b"")
+        assert (await client.head("/predict")).status_code == 405
+        document = (await client.get("/openapi.json")).json()
+    assert not [path for path, operations in document["paths"].items() if "head" in operations]
 
 
 async def test_made_up_methods_share_one_label(client: httpx.AsyncClient) -> None:
