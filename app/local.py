@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from app.api.requests import parse_json
 from app.api.schemas import PredictRequest, validated
@@ -36,6 +37,9 @@ def question(
     context: NAME=VALUE each, a value that begins as a JSON object or list does being one; given: TARGET=NUMBER each;
     history: the JSON of a request's `history`.
     """
+    for text in (kind, job, *(context or ()), *(targets or ())):
+        if text is not None and not text.isascii() and not _encodable(text):
+            raise MalformedBody("the command line is not UTF-8")
     content: dict[str, object] = {"kind": kind, "config": config, "job": job, "deadline_ms": DEADLINE_MS}
     content["context"] = {
         name: _json("context", value) if value.startswith(("{", "[")) else value
@@ -48,6 +52,15 @@ def question(
     content["history"] = None if history is None else _json("history", history)
     content["targets"], content["quantiles"] = targets or None, quantiles or None
     return validated(PredictRequest, content).ask()
+
+
+def _encodable(text: str) -> bool:
+    """Python stands half a surrogate pair for each byte of the command line that it cannot decode."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _json(option: str, text: str) -> object:
@@ -91,10 +104,10 @@ def print_answer(answer: dict[str, Any]) -> None:
     table.add_column("novelty", justify="right")
     for name, prediction in rows:
         cells = [_cell(target, prediction) for target in targets]
-        table.add_row(_plain(name), *cells, f"{prediction['support']['novelty']:.2f}")
+        table.add_row(Text(_plain(name)), *cells, f"{prediction['support']['novelty']:.2f}")
     console.print(table)
     for warning in dict.fromkeys(sentence for _, one in rows for sentence in one["warnings"]):
-        console.print(f"! {_plain(warning)}", style="yellow")
+        console.print(Text(f"! {_plain(warning)}", "yellow"))
 
 
 def _cell(target: str, prediction: dict[str, Any]) -> str:
@@ -122,5 +135,5 @@ def _readable(target: str, value: float) -> str:
 
 
 def _plain(text: str) -> str:
-    """Names come from the input: no markup, no control characters on the terminal."""
-    return "".join(c for c in text if c.isprintable()).replace("[", r"\[")
+    """Names come from the input: no control characters on the terminal."""
+    return "".join(c for c in text if c.isprintable())

@@ -112,10 +112,12 @@ def check_database(settings: Settings) -> None:
     if settings.database_url is None:
         return
     from app.outcomes.database import check_version
-    from app.outcomes.urls import parsed_url
+    from app.outcomes.urls import check_file, parsed_url
 
     try:
-        asyncio.run(check_version(parsed_url(settings.database_url.get_secret_value())))
+        url = parsed_url(settings.database_url.get_secret_value())
+        check_file(url)
+        asyncio.run(check_version(url))
     except (InvalidDatabaseUrl, OtherVersion) as fault:
         raise ConfigurationError(f"JOBCAST_DATABASE_URL: {fault}") from None
 

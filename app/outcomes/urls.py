@@ -14,6 +14,8 @@ from app.outcomes import InvalidDatabaseUrl
 
 #: How long a write waits for another process that writes to the same file.
 _BUSY_SECONDS = 1.0
+#: What every database of SQLite begins with.
+_SQLITE = b"SQLite format 3\0"
 _OWNER_ONLY = stat.S_IRUSR | stat.S_IWUSR
 
 
@@ -37,6 +39,23 @@ def parsed_url(text: str) -> URL:
             raise InvalidDatabaseUrl("the directory of the file does not exist")
         return url.set(drivername="sqlite+aiosqlite")
     raise InvalidDatabaseUrl("must begin with postgresql:// or sqlite:///")
+
+
+def check_file(url: URL) -> None:
+    """Raises InvalidDatabaseUrl where SQLite shall write into a file that is something else.
+
+    Before anything is connected: to close the file again would give up the locks of this process's connections.
+    """
+    path = Path(url.database or "")
+    if url.get_backend_name() != "sqlite" or not path.exists():
+        return
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(_SQLITE))
+    except OSError as error:
+        raise InvalidDatabaseUrl(f"the file cannot be read: {type(error).__name__}") from None
+    if begins not in (b"", _SQLITE):
+        raise InvalidDatabaseUrl("the file is there and no database of SQLite")
 
 
 def engine_of(url: URL, *, connections: int) -> AsyncEngine:

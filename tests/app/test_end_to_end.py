@@ -147,6 +147,8 @@ def test_the_command_line_takes_all_that_a_request_can_say(
         ({"given": [f"cpu_cores={CANARY}"]}, "given must be TARGET=NUMBER"),
         ({"given": ["cpu_cores=nan"]}, "must be finite"),
         ({"context": ["a=1", "a=2"]}, "context has a name twice"),
+        ({"context": [f"a={CANARY}\udcff"]}, "the command line is not UTF-8"),
+        ({"job": f"{CANARY}\udcff"}, "the command line is not UTF-8"),
         ({"context": [f"a={{{CANARY}"]}, "context: not JSON: line 1, column 2"),
         ({"history": CANARY}, "history: not JSON: line 1, column 1"),
         ({"history": '{"a": 1, "a": 2}'}, "history: a key that appears twice in one JSON object"),
@@ -158,6 +160,21 @@ def test_what_the_command_line_is_told_wrongly(wrong: dict[str, Any], sentence: 
         question("github-actions", WORKFLOW, **wrong)
     assert sentence in error.value.message
     assert CANARY not in error.value.message
+
+
+@pytest.mark.parametrize("name", ["\\[/red]", "[bold]x", "a\x1b[31mb"])
+def test_names_of_jobs_are_printed_as_they_are(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("JOBCAST_CHECKPOINT", str(stored))
+    monkeypatch.setenv("JOBCAST_ENGINE", "fake")
+    file = tmp_path / "ci.json"
+    job = {"name": name, "runs-on": "x", "steps": [{"run": "make"}]}
+    file.write_text(json.dumps({"jobs": {"a": job}}))
+    table = CliRunner().invoke(cli, ["predict", str(file), "--kind", "github-actions"])
+    assert table.exit_code == 0
+    assert name.replace("\x1b", "") in table.output
+    assert "\x1b" not in table.output
 
 
 def test_standard_input_is_read_once() -> None:

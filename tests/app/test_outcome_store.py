@@ -295,6 +295,22 @@ def test_a_wrong_url_stops_the_start_in_one_line_without_it(url: str) -> None:
         check_database(Settings(database_url=url))
 
 
+def test_a_file_that_is_something_else_is_neither_opened_nor_changed(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    for content in (b"mine, and none of a database's", b"S"):
+        file.write_bytes(content)
+        file.chmod(0o644)
+        with pytest.raises(
+            ConfigurationError, match=r"^JOBCAST_DATABASE_URL: the file is there and no database"
+        ):
+            check_database(Settings(database_url=f"sqlite:///{file}"))  # type: ignore[arg-type]
+        assert (file.read_bytes(), file.stat().st_mode & 0o777) == (content, 0o644)
+    file.write_bytes(b"")  # as `touch` makes it
+    check_database(Settings(database_url=f"sqlite:///{file}"))  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="cannot be read: IsADirectoryError"):
+        check_database(Settings(database_url=f"sqlite:///{tmp_path}"))  # type: ignore[arg-type]
+
+
 def test_options_of_a_server_are_passed_on() -> None:
     url = parsed_url("postgresql://user:p%40ss@db.example.org:6432/jobs?sslmode=verify-full")
     assert (url.password, url.port, dict(url.query)) == ("p@ss", 6432, {"sslmode": "verify-full"})
