@@ -63,6 +63,7 @@ MATRIX: dict[str, Values] = {
             "requests": {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": 1},
             "limits": {"cpu": "8", "memory": "32Gi", "nvidia.com/gpu": 1},
         },
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
     },
     "front ends and vllm servers": {
         "engine": {"kind": "vllm-server"},

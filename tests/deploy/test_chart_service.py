@@ -57,6 +57,15 @@ def test_redis_is_found_in_every_way(settings_of: Any) -> None:
     assert settings_of(MATRIX["redis by secret"]).cache_secret.get_secret_value() == SECRET
 
 
+def test_pods_with_an_engine_on_a_gpu_run_the_image_that_has_it() -> None:
+    manifests = render(MATRIX["vllm in the pods"])
+    assert container(manifests)["image"].startswith("jobcast-gpu:")
+    volumes = dict(pods(manifests))["jobcast"]["spec"]["volumes"]
+    rooms = {one["name"]: one["emptyDir"]["sizeLimit"] for one in volumes if "emptyDir" in one}
+    assert rooms == {"tmp": "8Gi", "shared-memory": "2Gi"}
+    assert container(render(MATRIX["defaults"]))["image"].startswith("jobcast:")
+
+
 def test_front_ends_ask_every_server_by_its_own_name(settings_of: Any) -> None:
     values = MATRIX["front ends and vllm servers"]
     manifests = render(values)

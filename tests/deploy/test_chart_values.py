@@ -49,7 +49,7 @@ SHOWN_IN = {
 OTHERS: dict[str, Any] = {
     "image.pullPolicy": "Always",
     "image.pullSecrets": ["other"],
-    "engine.kind": "vllm",
+    "engine.kind": "vllm-server",
     "listen": "::",
     "settings": {"LOG_LEVEL": "debug"},
     "checkpoint.source": "oci",
@@ -111,6 +111,7 @@ def test_every_value_has_a_comment() -> None:
         ({"image": {"tag": "latest"}}, "image.tag"),
         ({"image": {"digest": "0123"}}, "image.digest"),
         ({"engine": {"kind": "fake"}}, "engine.kind"),
+        ({"engine": {"kind": "vllm"}}, "resources.limits: engine.kind vllm needs a GPU"),
         ({"settings": {"MAX_BACH": 1}}, "MAX_BACH"),
         ({"settings": {"MAX_BATCH": 0}}, "settings.MAX_BATCH"),
         ({"settings": {"LOG_LEVEL": "loud"}}, "settings.LOG_LEVEL"),
