@@ -53,7 +53,29 @@ def _parse(text: str) -> tuple[dict[str, object], str, object]:
         pipeline = {"steps": pipeline}
     if not isinstance(pipeline, Mapping):
         raise InvalidConfig("a Buildkite pipeline is a mapping or a list of steps", line=first_line)
-    return dict(pipeline), label, platforms
+    merged = _merged(pipeline, {})
+    assert isinstance(merged, dict)
+    return merged, label, platforms
+
+
+def _merged(value: object, known: dict[int, object]) -> object:
+    """The same with `<<: *common` replaced by what it stands for, as Buildkite reads it; a mapping's own keys win.
+
+    known: what became of collections; what aliases share stays shared.
+    """
+    if not isinstance(value, dict | list):
+        return value
+    if id(value) not in known:
+        check_time()
+        if isinstance(value, list):
+            known[id(value)] = [_merged(item, known) for item in value]
+        else:
+            own = {key: _merged(inner, known) for key, inner in value.items()}
+            below = own.pop("<<", {})
+            for one in below if isinstance(below, list) else [below]:
+                own = {**one, **own} if isinstance(one, dict) else own
+            known[id(value)] = own
+    return known[id(value)]
 
 
 def _platforms(tables: str) -> list[dict[str, str]]:

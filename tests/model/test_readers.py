@@ -177,6 +177,23 @@ def test_slurm_directives_become_requests_in_every_spelling() -> None:
     assert error.value.line == 2
 
 
+def test_buildkite_merges_what_steps_have_in_common() -> None:
+    merged = """
+common: &common {agents: {queue: big}, timeout_in_minutes: 30}
+retry: &retry {retry: 2, timeout_in_minutes: 5}
+steps:
+  - {<<: *common, command: make test, timeout_in_minutes: 10}
+  - {<<: [*common, *retry], command: make lint}
+"""
+    first, second = (
+        {"agents": {"queue": "big"}, "command": "make test", "timeout_in_minutes": "10"},
+        {"agents": {"queue": "big"}, "command": "make lint", "retry": "2", "timeout_in_minutes": "30"},
+    )
+    found = read("buildkite", merged, {}).workflow
+    assert found is not None
+    assert found.body["pipeline"]["steps"] == [first, second]  # type: ignore[index,call-overload]
+
+
 def test_buildkite_tables_become_platforms() -> None:
     text = (
         "buildkite_job: :mac: build arm\nsteps:\n  - label: build\n"
