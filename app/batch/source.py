@@ -142,11 +142,8 @@ class ParquetSource:
             (values,) = row.to_pylist(maps_as_pydicts="strict")
             content = {name: _value(name, value) for name, value in values.items() if value is not None}
             line = dump(content)
-        except (
-            KeyError,
-            TypeError,
-        ):  # a map with a key twice; bytes, decimals: nothing that a request could hold
-            return b""
+        except (KeyError, TypeError):
+            return b""  # a map with a key twice; bytes, decimals: nothing that a request could hold
         return line if len(line) <= self._longest else None
 
 
