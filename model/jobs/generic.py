@@ -12,7 +12,7 @@ from model.errors import ConfigTooDeep, InvalidConfig
 from model.jobs.job import Job, Reading, Value
 from model.jobs.limits import MAX_DEPTH, check_json, check_object
 from model.jobs.time_limit import check_time
-from model.jobs.yaml_source import load_yaml
+from model.jobs.yaml_source import as_json_has_it, load_yaml
 
 _FIRST = (
     "system", "workflow", "task", "job", "buildkite_job", "package", "depends_on",
@@ -96,7 +96,7 @@ def parse_mapping(text: str) -> Mapping[str, object]:
             raise InvalidConfig("a number of too many digits") from None
         check_json(text, parsed)
     else:
-        parsed = load_yaml(text, typed=True)
+        parsed = load_yaml(text, plain=as_json_has_it)
     if not isinstance(parsed, Mapping):
         raise InvalidConfig(
             "this kind needs a mapping of names to values; kind `text` takes any text", line=1

@@ -11,7 +11,7 @@ from typing import TypeAlias, cast
 from model.errors import InvalidConfig
 from model.jobs.limits import check_object
 from model.jobs.time_limit import check_time
-from model.jobs.yaml_source import load_yaml
+from model.jobs.yaml_source import load_yaml, numbers_marked
 
 #: A configuration once read: every scalar is text, as YAML would write it; "" stands for nothing.
 Tree: TypeAlias = "str | list[Tree] | dict[str, Tree]"
@@ -26,7 +26,7 @@ def read_tree(config: object) -> dict[str, Tree]:
     """Text or an object -> a mapping of text, lists and mappings."""
     if isinstance(config, str):
         # load_yaml already bounds depth and size and leaves only str, list and dict.
-        tree = cast(Tree, load_yaml(config))
+        tree = cast(Tree, load_yaml(config, plain=numbers_marked))
     else:
         check_object(config)
         tree = _as_text(config)

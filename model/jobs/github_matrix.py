@@ -16,6 +16,7 @@ from functools import cached_property
 from model.errors import ConfigTooLarge
 from model.jobs.github_format import Tree, invalid
 from model.jobs.time_limit import check_time
+from model.jobs.yaml_source import PlainNumber
 from model.redact import is_secret_name, mask_secrets, owner_inside, without_literal
 
 MAX_COMBINATIONS = 256  # GitHub's own limit per job
@@ -123,6 +124,7 @@ def expand(strategy: Tree, path: str) -> Expansion:
 
 
 def _expand_mapping(matrix: dict[str, Tree], path: str) -> Expansion:
+    matrix = {key: _as_github_has_it(value) for key, value in matrix.items()}
     includes, known_includes = _entries(matrix, "include", path)
     excludes, known_excludes = _entries(matrix, "exclude", path)
     axes, unknown = _axes(matrix, path)
@@ -212,6 +214,17 @@ def _agrees(wanted: Tree, actual: Tree) -> bool:
             _agrees(value, items[index] if index < len(items) else "") for index, value in enumerate(wanted)
         )
     return isinstance(actual, str) and wanted.lower() == actual.lower()
+
+
+def _as_github_has_it(tree: Tree) -> Tree:
+    """Numbers without quotes are numbers: `3.10` is 3.1, in names as in what is filled in."""
+    if isinstance(tree, PlainNumber):
+        return f"{float(tree):.15g}"
+    if isinstance(tree, str):
+        return tree
+    if isinstance(tree, list):
+        return [_as_github_has_it(item) for item in tree]
+    return {key: _as_github_has_it(value) for key, value in tree.items()}
 
 
 def _without_secrets(tree: Tree, key: str) -> Tree:

@@ -9,6 +9,7 @@ Not covered: the size of the text in bytes, which the service bounds while it re
 
 import math
 import re
+from collections.abc import Callable
 from typing import Protocol
 
 import yaml
@@ -25,18 +26,45 @@ _BOOLEANS = {word: word.lower() == "true" for word in ("true", "True", "TRUE", "
 #: As JSON writes numbers; longer ones are none that anybody counts with.
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?P<fraction>\.\d+)?(?P<exponent>[eE][+-]?\d+)?")
 _LONGEST_NUMBER = 40
+Plain = Callable[[str], object]
 
 
-def load_yaml(text: str, *, first_line: int = 1, typed: bool = False) -> object:
+def as_text(text: str) -> object:
+    """A plain scalar as it is written."""
+    return text
+
+
+def as_json_has_it(text: str) -> object:
+    """A plain scalar as an int, a float or a bool, where it is one in JSON too."""
+    number = _NUMBER.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
+    if number is None:
+        return _BOOLEANS.get(text, text)
+    if number["fraction"] is None and number["exponent"] is None:
+        return int(text)
+    return value if math.isfinite(value := float(text)) else text
+
+
+class PlainNumber(str):
+    """The text of a number that stands without quotes."""
+
+    __slots__ = ()
+
+
+def numbers_marked(text: str) -> object:
+    """A plain scalar as it is written; a number as a PlainNumber."""
+    return PlainNumber(text) if isinstance(as_json_has_it(text), float) else text
+
+
+def load_yaml(text: str, *, first_line: int = 1, plain: Plain = as_text) -> object:
     """Parse one YAML document into str, list and dict; None where there is no document.
 
-    `first_line` is the line of the whole input on which `text` begins, for error positions. typed: plain numbers and
-    booleans become int, float and bool. What an alias stands for is shared, not copied. Raises InvalidConfig (with line
+    `first_line` is the line of the whole input on which `text` begins, for error positions. plain: what a scalar
+    without quotes is, but for nothing. What an alias stands for is shared, not copied. Raises InvalidConfig (with line
     and column), ConfigTooDeep or ConfigTooLarge.
     """
     if text.startswith("%") + text.count("\n%") > MAX_DIRECTIVES:
         raise InvalidConfig(f"more than {MAX_DIRECTIVES} YAML directives")
-    builder = _Builder(first_line, typed)
+    builder = _Builder(first_line, plain)
     try:
         for count, event in enumerate(yaml.parse(text, Loader=yaml.CBaseLoader)):
             if count % _EVENTS_PER_CHECK == 0:
@@ -73,20 +101,6 @@ def _invalid(
     return error(message, line=mark.line + first_line, column=mark.column + 1)
 
 
-def _meaning(text: str, *, typed: bool) -> object:
-    """What a plain scalar is."""
-    if text in _NULLS:
-        return ""
-    if not typed or len(text) > _LONGEST_NUMBER:
-        return text
-    number = _NUMBER.fullmatch(text)
-    if number is None:
-        return _BOOLEANS.get(text, text)
-    if number["fraction"] is None and number["exponent"] is None:
-        return int(text)
-    return value if math.isfinite(value := float(text)) else text
-
-
 class _Node:
     """A value under construction, with what it holds once aliases are expanded."""
 
@@ -103,9 +117,9 @@ class _Node:
 class _Builder:
     """Builds the document from its events."""
 
-    def __init__(self, first_line: int, typed: bool) -> None:
+    def __init__(self, first_line: int, plain: Plain) -> None:
         self.document: object = None
-        self._first_line, self._typed = first_line, typed
+        self._first_line, self._plain = first_line, plain
         self._open: list[_Node] = []
         self._anchored: dict[str, _Node | None] = {}  # None while the anchored collection is still open
         self._documents = 0
@@ -114,8 +128,9 @@ class _Builder:
         """Check one event and build what it says."""
         if isinstance(event, yaml.ScalarEvent):
             self._note_anchor(event)
-            plain = event.implicit[0] and not self._is_key()
-            value: object = _meaning(event.value, typed=self._typed) if plain else event.value
+            value: object = event.value
+            if event.implicit[0] and not self._is_key():
+                value = "" if event.value in _NULLS else self._plain(event.value)
             self._add(_Node(value, event.anchor, len(event.value)), event)
         elif isinstance(event, yaml.CollectionStartEvent):
             self._note_anchor(event)

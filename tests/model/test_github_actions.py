@@ -164,6 +164,26 @@ def test_scalars_of_an_object_read_as_yaml_would_write_them() -> None:
     assert read({"true": "push", "jobs": {"a": job(steps=[step])}}) == reading
 
 
+def test_numbers_without_quotes_are_numbers_in_names() -> None:
+    text = """
+jobs:
+  t:
+    strategy: {matrix: {ruby: [3.0, 3.10, "3.10", 2, 1e3], exclude: [{ruby: 2.0}]}}
+    runs-on: x
+    steps: [{run: "use ${{ matrix.ruby }}"}]
+"""
+    reading = read(text)
+    assert names(reading) == ["t (3)", "t (3.1)", "t (3.10)", "t (1000)"]
+    assert [each.body["job"]["steps"][0]["run"] for each in reading.jobs] == [  # type: ignore[index,call-overload]
+        "use 3",
+        "use 3.1",
+        "use 3.10",
+        "use 1000",
+    ]
+    assert reading.workflow is not None  # the run as a whole is read as it is written
+    assert "3.0" in str(reading.workflow.body) and "1e3" in str(reading.workflow.body)
+
+
 def test_null_is_nothing() -> None:
     text = """
 on: {push: ~, pull_request: null}
