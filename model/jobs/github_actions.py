@@ -9,10 +9,12 @@ order in which its axes are written.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from model.errors import ConfigTooLarge, InvalidConfig
 from model.jobs.github_body import called_head, job_body, workflow_head
 from model.jobs.github_context import job_context
+from model.jobs.github_expressions import Filling, inputs_of
 from model.jobs.github_format import (
     Tree,
     check_job,
@@ -23,7 +25,7 @@ from model.jobs.github_format import (
     read_tree,
 )
 from model.jobs.github_local import Expanding
-from model.jobs.github_matrix import Combination, expand
+from model.jobs.github_matrix import Combination, Title, expand
 from model.jobs.job import Job, Reading, Value
 
 MAX_JOBS = 2048
@@ -70,9 +72,10 @@ def read_github_actions(
     facts = job_context(context)
     if is_single_job(tree):
         # Its `needs` name jobs that are not here, so the graph has no edge for them; the body keeps them.
-        jobs, _ = _expand_job(check_job(tree, ""), "job", (), {}, "", 1, expanding)
+        alone = Filling("inputs", {}, others_unknown=True)
+        jobs, _ = _expand_job(check_job(tree, ""), "job", (), {}, "", 1, expanding, alone)
         return Reading(tuple(_job(kind, job, {}, facts) for job in jobs), warnings=expanding.warnings())
-    plan = _plan(tree, "", 1, expanding)
+    plan = _plan(tree, "", 1, expanding, Filling("inputs", {}, others_unknown=True))
     head = workflow_head(tree)
     name = head.get("name", "")
     return Reading(
@@ -114,8 +117,8 @@ def _requested(body: Mapping[str, Tree]) -> dict[str, float]:
     return {"runtime_seconds": float(minutes) * 60} if float(minutes) else {}
 
 
-def _plan(tree: Mapping[str, Tree], at: str, depth: int, expanding: Expanding) -> _Plan:
-    """Expand one workflow; `at` prefixes the path of errors."""
+def _plan(tree: Mapping[str, Tree], at: str, depth: int, expanding: Expanding, inputs: Filling) -> _Plan:
+    """Expand one workflow; `at` prefixes the path of errors. inputs: what it was called with."""
     jobs = check_workflow(tree)
     names: dict[str, tuple[str, ...]] = {}
     planned: list[_Planned] = []
@@ -124,7 +127,9 @@ def _plan(tree: Mapping[str, Tree], at: str, depth: int, expanding: Expanding) -
     for job_id in order_of(jobs):
         needs = tuple(name for needed in needs_of(jobs[job_id]) for name in names[needed])
         path = f"{at}jobs.{job_id}"
-        found, compact[job_id] = _expand_job(jobs[job_id], job_id, needs, taken, path, depth, expanding)
+        found, compact[job_id] = _expand_job(
+            jobs[job_id], job_id, needs, taken, path, depth, expanding, inputs
+        )
         names[job_id] = tuple(job.name for job in found)
         planned += found
         if len(planned) > MAX_JOBS:
@@ -140,24 +145,30 @@ def _expand_job(
     path: str,
     depth: int,
     expanding: Expanding,
+    inputs: Filling,
 ) -> tuple[list[_Planned], Tree]:
-    """All jobs that one entry under `jobs` stands for, and its compact body. Adds their names to `taken`."""
-    expansion = expand(job.get("strategy", ""), f"{path}.strategy" if path else "strategy")
+    """All jobs that one entry under `jobs` stands for, and its compact body. Adds their names to `taken`.
+
+    The jobs are as they run, inputs filled in; the compact body is as it is written.
+    """
+    known = cast(dict[str, Tree], inputs(dict(job)))
+    expansion = expand(known.get("strategy", ""), f"{path}.strategy" if path else "strategy")
     if not expansion.complete:
         expanding.warn("a matrix holds expressions that only the run can resolve: it may start more jobs")
     written = job_body(job, lambda uses: expanding.action(uses, path))
-    called = _called(job, path, depth, expanding)
+    called = _called(known, path, depth, expanding)
+    own = cast(dict[str, Tree], inputs(written))
     # Refuse before the work is done; what the values add to it is counted as it comes.
-    expanding.spend(written, path, times=len(expansion.combinations))
+    expanding.spend(own, path, times=len(expansion.combinations))
     planned: list[_Planned] = []
-    title = job.get("name", "")
+    name = known.get("name", "")
+    title = Title(name if isinstance(name, str) else "", computed="${{" in job.get("name", ""))
     for combination in expansion.combinations:
-        body = _filled(written, combination)
+        body = _filled(own, combination)
         expanding.spend(body, path)
-        written_title = title if isinstance(title, str) else ""
-        wanted = combination.name(written_title, job_id)
+        wanted = combination.name(title, job_id)
         name = _free_name(wanted, called, taken)
-        shown = combination.shown_name(written_title, job_id) + name.removeprefix(wanted)
+        shown = combination.shown_name(title, job_id) + name.removeprefix(wanted)
         one = _Planned(name, shown, body, needs)
         planned += [one] if called is None else _calls(called, one)
     return planned, _compact(written, len(expansion.combinations), called)
@@ -191,7 +202,7 @@ def _called(job: Mapping[str, Tree], path: str, depth: int, expanding: Expanding
     if tree is None:
         return None
     try:
-        return _plan(tree, f"{path}.uses.", depth + 1, expanding)
+        return _plan(tree, f"{path}.uses.", depth + 1, expanding, inputs_of(tree, job.get("with", "")))
     except ConfigTooLarge:
         raise
     except InvalidConfig:

@@ -1,4 +1,4 @@
-"""`strategy.matrix`: its combinations by GitHub's rule, the names they give, and `${{ matrix.* }}` filled in.
+"""`strategy.matrix`: its combinations by GitHub's rule, and the names they give.
 
 The rule (actions/runner, Sdk/WorkflowParser/Conversion/MatrixBuilder.cs): the product of the axes in their
 written order, the last one fastest; an `exclude` entry drops what agrees with it in every value it names; an
@@ -8,25 +8,29 @@ combination of its own where none does. Texts are compared without regard to cas
 
 import itertools
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from model.errors import ConfigTooLarge
+from model.jobs.github_expressions import Filling, without_secrets
 from model.jobs.github_format import Tree, invalid
 from model.jobs.time_limit import check_time
 from model.jobs.yaml_source import PlainNumber
-from model.redact import is_secret_name, mask_secrets, owner_inside, without_literal
+from model.redact import mask_secrets
 
 MAX_COMBINATIONS = 256  # GitHub's own limit per job
 #: Combinations before `exclude`, times the entries each is compared with: bounds the work, far above real use
 MAX_COMPARISONS = 400_000
-MAX_INLINED = 1000
 MAX_NAME = 100  # GitHub cuts a generated name here
 
-_EXPRESSION = re.compile(r"\$\{\{\s*(?i:matrix)((?:\.[A-Za-z_][\w-]*|\[\s*'[^']*'\s*\])+)\s*\}\}")
-_STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[\s*'([^']*)'\s*\]")
+
+@dataclass(frozen=True)
+class Title:
+    """A job's `name:`, "" for none. computed: it is an expression, so that GitHub adds no values to it."""
+
+    text: str
+    computed: bool
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,11 @@ class Combination:
     #: The whole matrix is an expression: nothing about it is known.
     all_unknown: bool = False
 
-    def name(self, title: str, job_id: str) -> str:
-        """The job's name as GitHub shows it; `title` is its `name:` or ""."""
+    def name(self, title: "Title", job_id: str) -> str:
+        """The job's name as GitHub shows it."""
         return self._cut(self._whole_name(title, job_id), title)
 
-    def shown_name(self, title: str, job_id: str) -> str:
+    def shown_name(self, title: "Title", job_id: str) -> str:
         """The same without what no look at the name alone could find: values of secret-sounding keys, cut secrets."""
         name = self.masked._whole_name(title, job_id)
         return name if self._cut(name, title) == name else self._cut(mask_secrets(name), title)
@@ -53,54 +57,27 @@ class Combination:
     def masked(self) -> "Combination":
         """The same without the values of secret-sounding keys, however deep: what it fills in may be shown."""
         values, named = (
-            {key: _without_secrets(value, key) for key, value in one.items()}
+            {key: without_secrets(value, key) for key, value in one.items()}
             for one in (self.values, self.named)
         )
         return replace(self, values=values, named=named)
 
-    def _whole_name(self, title: str, job_id: str) -> str:
-        if "${{" in title:
-            filled = self.fill(title)
+    def _whole_name(self, title: "Title", job_id: str) -> str:
+        if title.computed:
+            filled = self.fill(title.text)
             return filled if isinstance(filled, str) and filled else job_id
-        base = title or job_id
+        base = title.text or job_id
         named = ", ".join(_leaves(dict(self.named)))
         return f"{base} ({named})" if named else base
 
-    def _cut(self, name: str, title: str) -> str:
+    def _cut(self, name: str, title: "Title") -> str:
         """GitHub cuts the names that it makes up, not those that are written."""
-        made_up = self.named and "${{" not in title
+        made_up = self.named and not title.computed
         return name[: MAX_NAME - 3] + "..." if made_up and len(name) > MAX_NAME else name
 
     def fill(self, tree: Tree) -> Tree:
-        """The tree with every `${{ matrix.* }}` replaced; shares whatever holds none."""
-        check_time()
-        if isinstance(tree, str):
-            return self._fill_text(tree) if "${{" in tree else tree
-        if isinstance(tree, list):
-            return [self.fill(item) for item in tree]
-        return {key: self.fill(item) for key, item in tree.items()}
-
-    def _fill_text(self, text: str) -> Tree:
-        whole = _EXPRESSION.fullmatch(text)
-        if whole is not None:
-            # Alone, an expression keeps its type: `runs-on: ${{ matrix.labels }}` may be a list.
-            found = self._look_up(whole)
-            return text if found is None else found
-        return _EXPRESSION.sub(self._replacement, text)
-
-    def _replacement(self, match: re.Match[str]) -> str:
-        found = self._look_up(match)
-        # A long value repeated in a long text could grow without bound; it still stands under `matrix`.
-        return found if isinstance(found, str) and len(found) <= MAX_INLINED else match.group()
-
-    def _look_up(self, match: re.Match[str]) -> "Tree | None":
-        keys = [dotted or quoted for dotted, quoted in _STEP.findall(match.group(1))]
-        if self.all_unknown or keys[0].lower() in map(str.lower, self.unknown):
-            return None
-        found: Tree = dict(self.values)
-        for key in keys:
-            found = _property(found, key)
-        return found
+        """The tree with every `${{ matrix.* }}` replaced, as far as its value is known."""
+        return Filling("matrix", self.values, self.unknown, others_unknown=self.all_unknown)(tree)
 
 
 @dataclass(frozen=True)
@@ -225,24 +202,6 @@ def _as_github_has_it(tree: Tree) -> Tree:
     if isinstance(tree, list):
         return [_as_github_has_it(item) for item in tree]
     return {key: _as_github_has_it(value) for key, value in tree.items()}
-
-
-def _without_secrets(tree: Tree, key: str) -> Tree:
-    """A value without what its key, or one inside of it, promises to be a secret."""
-    if isinstance(tree, str):
-        return without_literal(tree) if is_secret_name(key) else tree
-    if isinstance(tree, list):
-        return [_without_secrets(item, key) for item in tree]
-    return {inner: _without_secrets(value, owner_inside(inner, key)) for inner, value in tree.items()}
-
-
-def _property(tree: Tree, key: str) -> Tree:
-    """Expressions do not look at the case of names; what is not there is nothing."""
-    if not isinstance(tree, dict):
-        return ""
-    if key in tree:
-        return tree[key]
-    return next((value for name, value in tree.items() if name.lower() == key.lower()), "")
 
 
 def _leaves(tree: Tree) -> Iterator[str]:

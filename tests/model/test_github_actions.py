@@ -401,6 +401,32 @@ def test_a_missing_or_broken_local_file_is_a_warning(text: str | None) -> None:
     assert found.warnings
 
 
+def test_a_called_workflow_knows_what_it_was_called_with() -> None:
+    inner = """
+on: {workflow_call: {inputs: {
+  os: {type: string, default: ubuntu-latest}, n: {type: number}, deep: {type: boolean}, v: {}, token: {}, who: {}}}}
+jobs:
+  t:
+    name: T ${{ inputs.v }}
+    runs-on: ${{ inputs.OS }}
+    strategy: {matrix: {shard: [1, "${{ inputs.n }}"]}}
+    steps: [{run: "x ${{ inputs.deep }} ${{ inputs.token }} ${{ inputs.who }} ${{ matrix.shard }}"}]
+  more: {uses: ./inner.yml, with: {v: "${{ inputs.v }}!"}}
+"""
+    leaf = "on: {workflow_call: {inputs: {v: {}}}}\n"
+    leaf += "jobs: {l: {name: 'L ${{ inputs.v }}', runs-on: u, steps: [{run: l}]}}"
+    call = {"uses": "./w.yml", "with": {"v": 3, "token": "hunter22", "who": "${{ github.actor }}"}}
+    found = read(workflow(call=call), local_actions={"w.yml": inner, "inner.yml": leaf})
+    assert names(found) == ["call / more / L 3!", "call / T 3", "call / T 3 #2"]
+    body: Any = found.jobs[1].body["job"]
+    assert body["runs-on"] == "ubuntu-latest"
+    assert body["steps"] == [{"run": "x false ${{ inputs.token }} ${{ inputs.who }} 1"}]
+    assert found.jobs[2].body["job"]["matrix"] == {"shard": "0"}  # type: ignore[index,call-overload]
+    assert found.workflow is not None  # the run as a whole is read as it is written
+    assert "T ${{ inputs.v }}" in str(found.workflow.body)
+    assert all("hunter22" not in str(each.body["job"]) for each in found.jobs)
+
+
 def test_recursion_ends_at_githubs_depth() -> None:
     loop = "jobs: {again: {uses: ./x.yml}}"
     composite = "runs: {steps: [{uses: ./act}]}"
