@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from app.ask import quantile_key
+from app.ask import MEDIAN, quantile_key
 from app.cache import Found
 from app.contracts import Checkpoint
 from app.metrics import Metrics
 from app.unit import Unit, Units
+from model.calibration import above_bound
 from model.engines.base import Query
 from model.errors import JobcastError
 from model.prompt import Standing
@@ -94,8 +95,12 @@ class AnswerWriter:
         calibrated = self._checkpoint.calibrate(place, computed, values, standing, given=bool(question.given))
         if not all(math.isfinite(value) for value in calibrated):
             raise JobcastError("a forecast is not finite")
-        by_quantile = dict(zip(computed, accumulate(calibrated, max), strict=True))
-        self._metrics.predicted(target, by_quantile[0.5])
+        ascending = tuple(accumulate(calibrated, max))
+        by_quantile = dict(zip(computed, ascending, strict=True))
+        if (bound := unit.bounds.get(target)) is not None:
+            shown = (*keys, MEDIAN)
+            by_quantile = dict(zip(shown, above_bound(computed, ascending, bound, shown), strict=True))
+        self._metrics.predicted(target, by_quantile[MEDIAN])
         return {key: _rounded(by_quantile[quantile]) for quantile, key in keys.items()}
 
 

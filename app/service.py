@@ -176,6 +176,7 @@ class Service:
         timings = current()
         timings.prompts += len(units.all)
         timings.tokens += tokens
+        question = units.question(question)
         found = await self._forecasts(units.all, question, deadline, caller, ticket)
         return units, self._answers.write(units, found, question, quantiles, request_id)
 

@@ -1,9 +1,11 @@
 """What one config asks to predict."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from app.outcomes.identity import Identity
+from model.calibration import BOUND_QUANTILES
+from model.engines.base import Query
 from model.errors import InvalidGiven
 from model.jobs.job import Scope
 
@@ -21,6 +23,8 @@ class Unit:
     novelty: float
     #: Past runs in the prompt, or behind its evidence.
     past_runs: int = 0
+    #: Target -> what a run had taken when it was cut off.
+    bounds: Mapping[str, float] = field(default_factory=dict)
     #: With an outcome store: which job it is there.
     identity: Identity | None = None
 
@@ -37,6 +41,12 @@ class Units:
     def all(self) -> tuple[Unit, ...]:
         """The workflow first, then its jobs."""
         return (self.workflow, *self.jobs) if self.workflow else self.jobs
+
+    def question(self, question: Query) -> Query:
+        """With the quantiles that have to be known too where runs were cut off."""
+        bounded = any(unit.bounds.keys() & set(question.targets) for unit in self.all)
+        wanted = {*question.quantiles, *(BOUND_QUANTILES if bounded else ())}
+        return replace(question, quantiles=tuple(sorted(wanted)))
 
     def check_given(self, given: Mapping[str, float]) -> None:
         """Raises InvalidGiven where it is open whose values are known."""

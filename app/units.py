@@ -24,6 +24,7 @@ from app.timings import current
 from app.turns import Turns, never
 from app.unit import Unit, Units
 from model.errors import ConfigTooDeep, ValueOutOfRange
+from model.evidence.history import counted, lower_bounds
 from model.jobs import select
 from model.jobs.job import Job, Outcome, Reading
 from model.jobs.names import with_masked_names
@@ -208,7 +209,8 @@ class UnitReader:
             prompt=prompt.ids,
             left_out_characters=prompt.left_out_characters,
             novelty=self._checkpoint.novelty(prompt),
-            past_runs=len(job.history),
+            past_runs=counted(job.history),
+            bounds=lower_bounds(job.history),
             identity=identity,
         )
 

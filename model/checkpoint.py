@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from model.calibration import Calibration, calibration_for
 from model.errors import CheckpointError
 from model.evidence import storage
+from model.evidence.history import telling
 from model.jobs import KINDS
 from model.jobs.job import Job
 from model.novelty import SeenTrigrams
@@ -139,7 +140,11 @@ class Checkpoint:
         return {"version": self.version, "kinds": list(KINDS), **self.manifest.to_json()}
 
     def prompt(self, job: Job) -> Prompt:
-        """Canonical text, history, evidence and token ids of a job."""
+        """Canonical text, history, evidence and token ids of a job.
+
+        Of its history the runs that say what it takes: see `lower_bounds` for those that were cut off.
+        """
+        job = job.with_history(telling(job.history))
         content = masked_content(job)
         return self.encoder.prompt(job, self._experts.advise(job, content), content)
 
@@ -168,10 +173,13 @@ class Checkpoint:
         """Values by the checkpoint's table, see `Calibration`. quantiles must hold 0.5.
 
         place: kind/scope/target. standing: of the prompt. given: other targets were known, which tells more than the
-        estimate knew.
+        estimate knew. No value leaves the range of the number code: far out the quantiles are those of a guess, and
+        what they are multiplied with must not take them to 1e30 bytes.
         """
         estimate = None if given else standing.estimates.get(place.rsplit("/", 1)[-1])
-        return calibration_for(self.manifest.calibration, place, standing)(quantiles, values, estimate)
+        calibrated = calibration_for(self.manifest.calibration, place, standing)(quantiles, values, estimate)
+        least, largest = self.encoder.code.limits
+        return tuple(min(max(value, least), largest) for value in calibrated)
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

@@ -87,6 +87,14 @@ class NumberCode:
         allowed = range(lowest, self.sizes[position])
         return allowed[::-1] if self.signed and prefix[0] == NEGATIVE else allowed
 
+    @cached_property
+    def limits(self) -> tuple[float, float]:
+        """The least and the largest value that a code stands for: middles of its outermost bins."""
+        most = tuple(10**width - 1 for width in self.widths)
+        sign = (1,) if self.signed else ()
+        largest = self.decode((*sign, self.max_exponent - self.min_exponent + 1, *most))
+        return (-largest if self.signed else self.decode((BELOW, *(0 for _ in self.widths))), largest)
+
     def encode(self, value: float) -> Code:
         """The code of the bin that holds `value`. Raises ValueOutOfRange."""
         if not math.isfinite(value):

@@ -106,6 +106,7 @@ class Stages:
         question, quantiles = asked(ask, self._checkpoint.targets)
         units = self._reader.make(ask)
         units.check_given(ask.given)
+        question = units.question(question)
         keys = tuple(self._codec.key(replace(question, prompt=unit.prompt)) for unit in units.all)
         return Read(units, question, quantiles, keys)
 

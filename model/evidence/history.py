@@ -8,7 +8,7 @@ could break: boosted trees in this place were no better on later runs (docs/deci
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,35 @@ def past_of(history: Sequence[Outcome], target: str) -> Past | None:
     count = min(len(values), _MOST_COUNTED)
     age = bisect_right(_AGES, runs[0].age_seconds)
     return Past(values[0], float(np.median(values[:3])), count, _SAMENESS[runs[0].same_config], age)
+
+
+def telling(history: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    """The runs that say what a job takes: those that ended. A value of zero is one that nobody could measure."""
+    ended = [
+        replace(run, values={name: value for name, value in run.values.items() if value > 0})
+        for run in history
+        if run.complete
+    ]
+    return tuple(run for run in ended if run.values)
+
+
+def lower_bounds(history: Sequence[Outcome]) -> dict[str, float]:
+    """Target -> the most that a run had taken when it was cut off; only of runs since the last that ended with one."""
+    bounds: dict[str, float] = {}
+    ended: set[str] = set()
+    for run in history:
+        for name, value in run.values.items():
+            if run.complete and value > 0:
+                ended.add(name)
+            elif not run.complete and name not in ended:
+                bounds[name] = max(value, bounds.get(name, 0.0))
+    return {name: bound for name, bound in bounds.items() if bound > 0}
+
+
+def counted(history: Sequence[Outcome]) -> int:
+    """How many of the runs move a prediction: the newest that ended, and those that were cut off since."""
+    ended = next((place for place, run in enumerate(history) if run.complete), len(history))
+    return min(len(telling(history)), SHOWN) + ended
 
 
 @dataclass(frozen=True)

@@ -171,3 +171,26 @@ async def test_a_batch_has_a_limit(make_app: MakeApp) -> None:
         response = await client.post("/predict/batch", json={"requests": [ask()] * 3})
     assert (response.status_code, response.json()["code"]) == (400, "malformed_body")
     assert "2" in response.json()["detail"]
+
+
+async def test_a_run_that_was_cut_off_raises_the_answer_above_it(
+    client: httpx.AsyncClient, checkpoint: TinyCheckpoint
+) -> None:
+    """In a single prediction as in a batch, with the quantiles that were asked for."""
+    usual = (await client.post("/predict", json=ask(targets=["runtime_seconds"]))).json()["predictions"][0]
+    bound = 1000 * usual["runtime_seconds"]["0.9"]
+    killed = {"runtime_seconds": bound, "age_seconds": 60.0, "status": "timeout"}
+    question = ask(targets=["runtime_seconds"], history=[killed])
+    single = (await client.post("/predict", json=question)).json()["predictions"][0]
+    batch = (await client.post("/predict/batch", json={"requests": [question]})).json()["responses"][0]
+    for answer in (single, batch["predictions"][0]):
+        values = answer["runtime_seconds"]
+        assert list(values) == ["0.1", "0.5", "0.9"]
+        assert bound <= values["0.1"] < values["0.5"] < values["0.9"]
+        assert answer["input"]["past_runs"] == 1
+    # Once a run has ended, what came before it counts no more.
+    ended = {"runtime_seconds": 3.0, "age_seconds": 30.0}
+    later = (
+        await client.post("/predict", json=ask(targets=["runtime_seconds"], history=[ended, killed]))
+    ).json()
+    assert later["predictions"][0]["runtime_seconds"]["0.9"] < bound

@@ -39,7 +39,18 @@ from model.evidence.expert import (
     told,
 )
 from model.evidence.facts import OWN_NAME, WORD_BUCKETS, Facts, facts_of, hashed, without_digits
-from model.evidence.history import SHAPE, Blend, Past, fit_blend, ln, median_of_three, past_of
+from model.evidence.history import (
+    SHAPE,
+    Blend,
+    Past,
+    counted,
+    fit_blend,
+    ln,
+    lower_bounds,
+    median_of_three,
+    past_of,
+    telling,
+)
 from model.evidence.linear import fit_linear, places_of
 from model.evidence.mix import MET, Mix, fit_weights, level_of
 from model.evidence.names import names_of
@@ -994,6 +1005,25 @@ def test_equal_experts_give_equal_bytes_and_the_same_advice(experts: Experts) ->
     for one in (asked(3), asked(4).with_history(past), job({"x": 1})):
         assert again.advise(one) == experts.advise(one)
     assert storage.from_bytes(storage.to_bytes(Experts(TARGETS, {}))).advise(asked()) is None
+
+
+def test_runs_that_were_cut_off_are_bounds_until_one_ends() -> None:
+    def run(complete: bool, **values: float) -> Outcome:
+        return Outcome(values, 60.0, complete=complete)
+
+    history = [
+        run(False, runtime_seconds=50.0, cpu_cores=0.0),
+        run(False, runtime_seconds=80.0),
+        run(True, peak_memory_bytes=3e9, cpu_cores=0.0),
+        run(False, runtime_seconds=90.0, peak_memory_bytes=9e9),
+        run(True, runtime_seconds=70.0),
+        run(False, runtime_seconds=1e6),
+    ]
+    assert lower_bounds(history) == {"runtime_seconds": 90.0}
+    assert [run.values for run in telling(history)] == [{"peak_memory_bytes": 3e9}, {"runtime_seconds": 70.0}]
+    assert counted(history) == 4
+    assert (counted([]), counted(history[:2]), counted([history[4]] * 20)) == (0, 2, 5)
+    assert telling([run(True, runtime_seconds=0.0)]) == ()
 
 
 def test_past_runs_speak_for_themselves_where_there_is_no_expert() -> None:

@@ -147,3 +147,9 @@ def test_the_first_mantissa_digit_of_a_normal_number_is_not_zero(value: float) -
     symbols = WIDE.encode(value)
     assume(symbols[0] > 0)
     assert symbols[1] > 0
+
+
+def test_limits_are_the_middles_of_the_outermost_bins() -> None:
+    assert NumberCode().limits == (0.000005, 999.5e12)
+    signed = NumberCode(min_exponent=0, max_exponent=1, widths=(1,), signed=True)
+    assert signed.limits == (-95.0, 95.0)

@@ -2,9 +2,11 @@
 
 import json
 import lzma
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from model.calibration import Calibration, calibration_for
+from model.calibration import BOUND_QUANTILES, Calibration, above_bound, calibration_for
 from model.checkpoint import EXPERTS, MANIFEST, SEEN, Checkpoint, record_evaluation
 from model.decoder import Shape, new_decoder
 from model.engines.base import Forecast, Query
@@ -310,6 +312,33 @@ def test_a_manifest_of_another_format_stops_the_start(
         Checkpoint.load(tmp_path)
     with pytest.raises(CheckpointError):
         Checkpoint.load(tmp_path / "nowhere")
+
+
+NORMAL = NormalDist()
+ASKED = (0.1, 0.5, 0.9)
+
+
+def lognormal(quantiles: Sequence[float]) -> list[float]:
+    return [math.exp(5.0 + NORMAL.inv_cdf(tau)) for tau in quantiles]
+
+
+@pytest.mark.parametrize("bound", [1e-6, 10.0, 100.0, math.exp(5.0), 300.0, 500.0])
+def test_above_a_bound_is_what_is_left_of_the_distribution(bound: float) -> None:
+    grid = sorted({*BOUND_QUANTILES, *ASKED})
+    below = NORMAL.cdf(math.log(bound) - 5.0)
+    expected = lognormal([below + tau * (1 - below) for tau in ASKED])
+    assert above_bound(grid, lognormal(grid), bound, ASKED) == pytest.approx(expected, rel=0.02)
+
+
+def test_far_above_all_quantiles_the_rest_begins_at_the_bound() -> None:
+    grid = sorted({*BOUND_QUANTILES, *ASKED})
+    for bound in (1e4, 1e9):
+        found = above_bound(grid, lognormal(grid), bound, ASKED)
+        assert bound <= found[0] < 1.1 * bound
+        assert found == tuple(sorted(found)) and found[2] < 4 * bound
+    # Values that are all one, as of a job that never varied.
+    assert above_bound(grid, [5.0] * len(grid), 7.0, ASKED) == pytest.approx([7.0] * 3)
+    assert above_bound(grid, [5.0] * len(grid), 3.0, ASKED) == pytest.approx([5.0] * 3)
 
 
 def test_calibration_scales_the_spread_around_the_median() -> None:
