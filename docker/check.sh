@@ -17,6 +17,7 @@ most=1200
 base=130
 
 mkdir -p "$directory/src"
+directory=$(cd "$directory" && pwd)
 cd "$root"
 git ls-files -z app model docker/install.sh docker/sbom.sh pyproject.toml constraints.txt README.md |
     xargs -0 cp --parents --target-directory "$directory/src"

@@ -191,7 +191,7 @@ def container(manifests: list[Manifest], pod: str = "jobcast") -> Manifest:
 
 def environment(manifests: list[Manifest]) -> dict[str, str]:
     """Variables of the service's container; all Secrets hold the same word."""
-    found = dict(the(manifests, "ConfigMap")["data"])
+    found: dict[str, str] = {}
     for variable in container(manifests).get("env", []):
         value = variable.get("value", SECRET)
         if variable["name"] == "JOBCAST_REDIS_URL" and "valueFrom" in variable:

@@ -27,7 +27,7 @@ def test_every_manifest_is_valid_in_three_versions_of_kubernetes(scenario: str) 
         if manifest["kind"] not in CUSTOM:
             validate(json.dumps(manifest))
             validated += 1
-    assert validated >= 6
+    assert validated >= 5
 
 
 def test_the_validation_sees_a_field_that_does_not_exist() -> None:
@@ -39,7 +39,6 @@ def test_the_validation_sees_a_field_that_does_not_exist() -> None:
 
 def test_the_defaults_render_these_objects() -> None:
     assert {(one["kind"], one["metadata"]["name"]) for one in render({})} == {
-        ("ConfigMap", "jobcast"),
         ("Deployment", "jobcast"),
         ("NetworkPolicy", "jobcast"),
         ("PodDisruptionBudget", "jobcast"),
@@ -76,11 +75,10 @@ def test_whatever_is_selected_or_mounted_is_there(scenario: str) -> None:
         mounted: set[str] = set()
         for container in [*spec.get("initContainers", []), *spec["containers"]]:
             mounted |= {mount["name"] for mount in container["volumeMounts"]}
-            for source in container.get("envFrom", []):
-                assert source["configMapRef"]["name"] in names
+            assert "envFrom" not in container  # an upgrade would change it under the pods that run
         assert mounted == volumes.keys() | claims
         for volume in volumes.values():
-            assert volume.get("configMap", {}).get("name", "jobcast") in names
+            assert "configMap" not in volume or volume["configMap"]["name"] in names
 
 
 def _claims(manifests: list[Manifest], workload: str) -> list[Manifest]:

@@ -12,7 +12,20 @@ import pytest
 import yaml
 
 from scripts.chart import readme, settings_schema
-from tests.deploy.charts import CHART, HELM, MATRIX, MISSING, ROOT, Values, helm, of_kind, pods, render, the
+from tests.deploy.charts import (
+    CHART,
+    HELM,
+    MATRIX,
+    MISSING,
+    ROOT,
+    Values,
+    environment,
+    helm,
+    of_kind,
+    pods,
+    render,
+    the,
+)
 from tests.deploy.kubernetes import validate
 
 needs_helm = pytest.mark.skipif(bool(MISSING), reason=MISSING)
@@ -30,7 +43,7 @@ def test_the_schema_knows_the_services_settings() -> None:
 def test_the_schema_lists_every_value_and_no_other() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    assert schema["properties"].keys() - {"global"} == values.keys()
+    assert schema["properties"].keys() - {"global", "enabled"} == values.keys()
     _same_names(schema["properties"], schema["$defs"], values)
 
 
@@ -69,7 +82,7 @@ def test_the_readmes_steps_render_what_they_prepare(tmp_path: Path) -> None:
     pod = the(manifests, "Deployment")["spec"]["template"]["spec"]
     assert f"docker push {pod['containers'][0]['image']}\n" in asked
     (keys,) = [volume for volume in pod["volumes"] if volume["name"] == "keys"]
-    secret, file = keys["secret"]["secretName"], the(manifests, "ConfigMap")["data"]["JOBCAST_API_KEYS_FILE"]
+    secret, file = keys["secret"]["secretName"], environment(manifests)["JOBCAST_API_KEYS_FILE"]
     assert f"create secret generic {secret} --from-file={Path(file).name}\n" in asked
     assert {manifest["metadata"]["namespace"] for manifest in manifests} == {"jobcast"}
     assert asked.count("kubectl --namespace jobcast ") == 3

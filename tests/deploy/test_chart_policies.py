@@ -75,7 +75,7 @@ def test_secrets_are_referred_to_and_never_rendered(scenario: str) -> None:
     assert not of_kind(manifests, "Secret")
     for container in containers(scenario):
         for variable in container.get("env", []):
-            if re.search("KEY|SECRET|PASSWORD|AUTH", variable["name"]):
+            if re.search("(KEY|SECRET|PASSWORD|AUTH)(?!.*_FILE$)", variable["name"]):
                 assert set(variable["valueFrom"]) == {"secretKeyRef"}
 
 

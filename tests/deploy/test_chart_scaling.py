@@ -30,7 +30,10 @@ def test_the_scaled_object_asks_for_the_depth_of_its_own_queues() -> None:
         "minReplicaCount": 2,
         "maxReplicaCount": 8,
         "advanced": {
-            "horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 300}}}
+            "horizontalPodAutoscalerConfig": {
+                "name": "jobcast",
+                "behavior": {"scaleDown": {"stabilizationWindowSeconds": 300}},
+            }
         },
         "triggers": [
             {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "70"}},
@@ -41,6 +44,7 @@ def test_the_scaled_object_asks_for_the_depth_of_its_own_queues() -> None:
                     "serverAddress": "http://prometheus-operated.monitoring:9090",
                     "query": 'sum(jobcast_queue_depth{namespace="predictions",job="jobcast-metrics"})',
                     "threshold": "8",
+                    "ignoreNullValues": "false",
                 },
             },
         ],

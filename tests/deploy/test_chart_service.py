@@ -13,6 +13,7 @@ from app.auth.gate import OPEN
 from app.supervisor import _STOP_SECONDS
 from loadtest import redis_server
 from loadtest.redis_server import RedisServer
+from model.engines.vllm.launch import END_SECONDS
 from tests.deploy.charts import MATRIX, MISSING, SECRET, container, pods, render, the
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
@@ -64,6 +65,28 @@ def test_pods_with_an_engine_on_a_gpu_run_the_image_that_has_it() -> None:
     rooms = {one["name"]: one["emptyDir"]["sizeLimit"] for one in volumes if "emptyDir" in one}
     assert rooms == {"tmp": "8Gi", "shared-memory": "2Gi"}
     assert container(render(MATRIX["defaults"]))["image"].startswith("jobcast:")
+
+
+def test_names_that_look_like_numbers_stay_names() -> None:
+    values = {
+        "checkpoint": {"source": "pvc", "pvc": {"claim": "2025", "path": "2"}},
+        "auth": {"keysSecret": "7"},
+    }
+    manifests = render(values, release="123")
+    pod = dict(pods(manifests))["123-jobcast"]
+    assert pod["metadata"]["labels"]["app.kubernetes.io/instance"] == "123"
+    volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+    assert volumes["keys"]["secret"]["secretName"] == "7"
+    assert volumes["checkpoint"]["persistentVolumeClaim"]["claimName"] == "2025"
+    mounts = [mount for one in pod["spec"]["containers"] for mount in one["volumeMounts"]]
+    assert [mount["subPath"] for mount in mounts if "subPath" in mount] == ["2"]
+
+
+@pytest.mark.parametrize("pre_stop", [1, 5, 90])
+def test_a_vllm_server_has_time_to_answer_what_it_was_asked(pre_stop: int) -> None:
+    values = {**MATRIX["front ends and vllm servers"], "shutdown": {"preStopSeconds": pre_stop}}
+    pod = dict(pods(render(values)))["jobcast-vllm"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > pre_stop + END_SECONDS
 
 
 def test_front_ends_ask_every_server_by_its_own_name(settings_of: Any) -> None:

@@ -13,7 +13,7 @@
   mountPath: /checkpoint
   readOnly: true
   {{- if and (eq .Values.checkpoint.source "pvc") .Values.checkpoint.pvc.path }}
-  subPath: {{ .Values.checkpoint.pvc.path }}
+  subPath: {{ .Values.checkpoint.pvc.path | quote }}
   {{- end }}
 {{- end -}}
 {{- end -}}
@@ -22,7 +22,7 @@
 {{- if eq .Values.checkpoint.source "pvc" -}}
 - name: checkpoint
   persistentVolumeClaim:
-    claimName: {{ required "checkpoint.pvc.claim: checkpoint.source pvc needs it" .Values.checkpoint.pvc.claim }}
+    claimName: {{ required "checkpoint.pvc.claim: checkpoint.source pvc needs it" .Values.checkpoint.pvc.claim | quote }}
     readOnly: true
 {{- else if ne .Values.checkpoint.source "image" -}}
 - name: checkpoint

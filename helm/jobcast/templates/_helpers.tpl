@@ -23,8 +23,8 @@
 {{/* Selects the pods of one part: (list . "service"). Never changes within a release. */}}
 {{- define "jobcast.selector" -}}
 {{- $root := index . 0 -}}
-app.kubernetes.io/name: {{ default $root.Chart.Name $root.Values.nameOverride | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/name: {{ default $root.Chart.Name $root.Values.nameOverride | trunc 63 | trimSuffix "-" | quote }}
+app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
@@ -50,8 +50,8 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 - name: {{ index . 0 }}
   valueFrom:
     secretKeyRef:
-      name: {{ (index . 1).name }}
-      key: {{ (index . 1).key }}
+      name: {{ (index . 1).name | quote }}
+      key: {{ (index . 1).key | quote }}
 {{- end -}}
 
 {{/* How many pods of the service are kept at least, and at most. */}}

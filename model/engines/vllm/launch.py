@@ -11,6 +11,9 @@ from model.engines.vllm.engine import PROCESSORS, QUIET
 from model.errors import EngineUnavailable
 from model.precision import fastest_dtype
 
+#: How long a server that is told to end goes on answering what it was asked; the chart leaves it that time.
+END_SECONDS = 30
+
 
 def command(
     checkpoint: Checkpoint, host: str, port: int, more: Sequence[str] = (), *, runner_v2: bool = False
@@ -31,6 +34,8 @@ def command(
         "--enable-prefix-caching",
         *("--logits-processors", PROCESSORS[runner_v2]),
         "--disable-log-stats",
+        # On SIGTERM it answers what it was asked; by default it would give it up.
+        *("--shutdown-timeout", str(END_SECONDS)),
         *([] if torch.cuda.is_available() or "--enforce-eager" in more else ["--enforce-eager"]),
         *more,
     ]

@@ -220,6 +220,8 @@ class VllmServerEngine:
         choices = sorted(orjson.loads(answer.content)["choices"], key=lambda choice: choice["index"])
         if len(choices) != len(prompts):
             raise _BackendFailed("another number of answers")
+        if any(len(choice["logprobs"]["tokens"]) < self._alphabet.code.length for choice in choices):
+            raise _BackendFailed("an answer that was given up")  # it was told to end, say
         return [self._read(choice["logprobs"], numbers) for choice in choices]
 
     @staticmethod
