@@ -63,9 +63,14 @@ class AnswerWriter:
     ) -> dict[str, Any]:
         records = self._checkpoint.support(unit.kind, unit.scope)
         trained = {target: int(records.get(target, 0)) for target in question.targets}
-        standing = self._checkpoint.standing(unit.prompt)
+        standings = {
+            prompt: self._checkpoint.standing(prompt)
+            for prompt in {unit.prompt_for(target) for target in question.targets}
+        }
         answer: dict[str, Any] = {
-            target: self._calibrated(unit, target, question, found.values[target], standing, keys)
+            target: self._calibrated(
+                unit, target, question, found.values[target], standings[unit.prompt_for(target)], keys
+            )
             for target in question.targets
         }
         support: dict[str, Any] = {

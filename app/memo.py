@@ -92,4 +92,4 @@ class Memo:
 
 
 def _tokens(remembered: Remembered) -> int:
-    return sum(len(unit.prompt) + 64 for unit in remembered.units.all)
+    return sum(len(unit.prompt) + len(unit.untold_prompt) + 64 for unit in remembered.units.all)

@@ -11,14 +11,13 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from app.admission import Admission, Ticket
 from app.answer import AnswerWriter
 from app.ask import Ask, asked
 from app.batcher import Batcher
-from app.cache import Codec, ForecastCache, Found, Values
+from app.cache import Codec, ForecastCache, Found, Values, joined
 from app.contracts import Checkpoint
 from app.errors import OutcomesDisabled
 from app.metrics import Metrics
@@ -170,13 +169,13 @@ class Service:
     ) -> tuple[Units, dict[str, Any]]:
         units = await self._units.units_with_history(ask, deadline, caller)
         units.check_given(ask.given)
-        tokens = sum(len(unit.prompt) for unit in units.all)
-        if ticket is not None:
-            self._admission.read(ticket, tokens)
-        timings = current()
-        timings.prompts += len(units.all)
-        timings.tokens += tokens
         question = units.question(question)
+        asked_for = [len(query.prompt) for unit in units.all for query in unit.queries(question)]
+        if ticket is not None:
+            self._admission.read(ticket, sum(asked_for))
+        timings = current()
+        timings.prompts += len(asked_for)
+        timings.tokens += sum(asked_for)
         found = await self._forecasts(units.all, question, deadline, caller, ticket)
         return units, self._answers.write(units, found, question, quantiles, request_id)
 
@@ -192,9 +191,7 @@ class Service:
                 forecasts = await self._batcher.forecast(queries, deadline=deadline, caller=caller)
             return [forecast.values for forecast in forecasts]
 
-        queries = [replace(question, prompt=unit.prompt) for unit in units]
-        keys = [self._codec.key(query) for query in queries]
-        found: Mapping[bytes, Found] = await self._cache.resolve(
-            dict(zip(keys, queries, strict=True)), compute
-        )
-        return [found[key] for key in keys]
+        keyed = [{self._codec.key(query): query for query in unit.queries(question)} for unit in units]
+        wanted = {key: query for one in keyed for key, query in one.items()}
+        found: Mapping[bytes, Found] = await self._cache.resolve(wanted, compute)
+        return [joined([found[key] for key in one]) for one in keyed]

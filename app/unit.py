@@ -25,8 +25,28 @@ class Unit:
     past_runs: int = 0
     #: Target -> what a run had taken when it was cut off.
     bounds: Mapping[str, float] = field(default_factory=dict)
+    #: Targets of which no past run tells: they are asked about by the prompt without any, since to the model past runs
+    #: mean that what comes is known.
+    untold: frozenset[str] = frozenset()
+    untold_prompt: tuple[int, ...] = ()
     #: With an outcome store: which job it is there.
     identity: Identity | None = None
+
+    def prompt_for(self, target: str) -> tuple[int, ...]:
+        """What the model reads to answer for a target."""
+        return self.untold_prompt if target in self.untold else self.prompt
+
+    def queries(self, question: Query) -> tuple[Query, ...]:
+        """What the engine is asked for a question: each target once."""
+        prompts = dict.fromkeys(self.prompt_for(target) for target in question.targets)
+        return tuple(
+            replace(
+                question,
+                prompt=prompt,
+                targets=tuple(name for name in question.targets if self.prompt_for(name) == prompt),
+            )
+            for prompt in prompts
+        )
 
 
 @dataclass(frozen=True)

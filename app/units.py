@@ -24,11 +24,12 @@ from app.timings import current
 from app.turns import Turns, never
 from app.unit import Unit, Units
 from model.errors import ConfigTooDeep, ValueOutOfRange
-from model.evidence.history import counted, lower_bounds
+from model.evidence.history import SHOWN, counted, lower_bounds, telling
 from model.jobs import select
 from model.jobs.job import Job, Outcome, Reading
 from model.jobs.names import with_masked_names
 from model.jobs.time_limit import check_time, time_limit
+from model.prompt import Prompt
 
 #: A job, and whether it is all that its config holds.
 _ReadJob: TypeAlias = tuple[Job, bool]
@@ -134,7 +135,7 @@ class UnitReader:
         if not runs:
             return unit
         try:
-            return self._unit(job.with_history(runs), identity=unit.identity)
+            return self._unit(job.with_history(runs), before=unit)
         except ValueOutOfRange:
             return unit
 
@@ -192,13 +193,16 @@ class UnitReader:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _unit(
-        self, job: Job, *, named: str | None = None, alone: bool = False, identity: Identity | None = None
+        self, job: Job, *, named: str | None = None, alone: bool = False, before: Unit | None = None
     ) -> Unit:
-        """One unit; identity: where that is known already."""
-        start = time.perf_counter()
-        prompt = self._checkpoint.prompt(job)
-        self._metrics.stage("tokenize", prompt.tokenize_seconds)
-        self._metrics.stage("serialize", time.perf_counter() - start - prompt.tokenize_seconds, start)
+        """One unit; before: the same without past runs, where that is known already."""
+        told = {name for run in telling(job.history)[:SHOWN] for name in run.values}
+        untold = {target.name for target in self._checkpoint.targets} - told if told else set()
+        untold_prompt: tuple[int, ...] = ()
+        if untold:
+            untold_prompt = before.prompt if before else self._prompt(job.with_history(())).ids
+        prompt = self._prompt(job)
+        identity = before.identity if before else None
         if identity is None and self._digests is not None:
             identity = self._digests.identity(job, prompt.text, named=named, alone=alone)
         return Unit(
@@ -211,8 +215,17 @@ class UnitReader:
             novelty=self._checkpoint.novelty(prompt),
             past_runs=counted(job.history),
             bounds=lower_bounds(job.history),
+            untold=frozenset(untold),
+            untold_prompt=untold_prompt,
             identity=identity,
         )
+
+    def _prompt(self, job: Job) -> Prompt:
+        start = time.perf_counter()
+        prompt = self._checkpoint.prompt(job)
+        self._metrics.stage("tokenize", prompt.tokenize_seconds)
+        self._metrics.stage("serialize", time.perf_counter() - start - prompt.tokenize_seconds, start)
+        return prompt
 
 
 def _units(units: Sequence[Unit], warnings: tuple[str, ...]) -> Units:

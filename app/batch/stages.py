@@ -5,7 +5,7 @@ What a request becomes is decided by the service's own parts: its checks, its re
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 
@@ -14,7 +14,7 @@ from app.api.requests import parse_json
 from app.api.schemas import PredictRequest, validated
 from app.ask import asked
 from app.batch.windows import is_id
-from app.cache import Codec, Found, Values
+from app.cache import Codec, Found, Values, joined
 from app.errors import BodyTooLarge, MalformedBody, problem
 from app.json import dump
 from app.metrics import Metrics
@@ -34,12 +34,12 @@ Said = Values | JobcastError
 
 @dataclass(frozen=True)
 class Read:
-    """A request that was read; `keys` are those of its prompts, in the order of `units.all`."""
+    """A request that was read; `keys` are those of its queries, for each of `units.all`."""
 
     units: Units
     question: Query
     quantiles: tuple[float, ...]
-    keys: tuple[bytes, ...]
+    keys: tuple[tuple[bytes, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,11 @@ class Stages:
         """From requests to calls of the engine, the shortest prompts first."""
         requests = tuple(self._read_or_problem(line) for line in lines)
         prompts = {
-            key: replace(request.question, prompt=unit.prompt)
+            key: query
             for request in requests
             if isinstance(request, Read)
-            for key, unit in zip(request.keys, request.units.all, strict=True)
+            for keys, unit in zip(request.keys, request.units.all, strict=True)
+            for key, query in zip(keys, unit.queries(request.question), strict=True)
         }
         ordered = sorted(prompts.items(), key=lambda entry: (len(entry[1].prompt), entry[0]))
         calls = _cut(ordered, self._settings.max_batch, self._settings.max_batch_tokens)
@@ -107,15 +108,18 @@ class Stages:
         units = self._reader.make(ask)
         units.check_given(ask.given)
         question = units.question(question)
-        keys = tuple(self._codec.key(replace(question, prompt=unit.prompt)) for unit in units.all)
+        keys = tuple(tuple(map(self._codec.key, unit.queries(question))) for unit in units.all)
         return Read(units, question, quantiles, keys)
 
     def _answer(self, request: Read, said: Mapping[bytes, Said]) -> bytes:
-        values = [said[key] for key in request.keys]
-        wrong = next((one for one in values if isinstance(one, JobcastError)), None)
-        if wrong is not None:
-            return _problem(wrong)
-        found = [Found(one, "miss") for one in values if not isinstance(one, JobcastError)]
+        found = []
+        for keys in request.keys:
+            parts = []
+            for one in map(said.__getitem__, keys):
+                if isinstance(one, JobcastError):
+                    return _problem(one)
+                parts.append(Found(one, "miss"))
+            found.append(joined(parts))
         try:
             answer = self._answers.write(request.units, found, request.question, request.quantiles, "")
         except JobcastError as error:

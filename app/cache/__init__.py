@@ -8,7 +8,7 @@ stores.py       what a store is; the one in memory; two of them in tiers
 """
 
 from app.cache.codec import Codec, Values
-from app.cache.forecasts import ForecastCache, Found
+from app.cache.forecasts import ForecastCache, Found, joined
 from app.cache.stores import MemoryStore, Store, TieredStore
 
-__all__ = ["Codec", "ForecastCache", "Found", "MemoryStore", "Store", "TieredStore", "Values"]
+__all__ = ["Codec", "ForecastCache", "Found", "MemoryStore", "Store", "TieredStore", "Values", "joined"]

@@ -21,6 +21,8 @@ from app.metrics import Metrics
 from model.engines.base import Query
 from model.errors import DeadlineExceeded, Overloaded
 
+#: Ways in which a forecast was come by.
+_NEWEST_FIRST: tuple[Literal["miss", "coalesced", "hit"], ...] = ("miss", "coalesced", "hit")
 Compute: TypeAlias = Callable[[Sequence[Query]], Awaitable[Sequence[Values]]]
 
 
@@ -29,7 +31,14 @@ class Found:
     """A forecast and how it was come by: kept, computed for this request, or for another one just now."""
 
     values: Values
-    outcome: Literal["hit", "miss", "coalesced"]
+    outcome: Literal["miss", "coalesced", "hit"]
+
+
+def joined(parts: Sequence[Found]) -> Found:
+    """The forecasts of one job's targets as one: as new as the newest of them."""
+    outcomes = {part.outcome for part in parts}
+    values = {target: told for part in parts for target, told in part.values.items()}
+    return Found(values, next(one for one in _NEWEST_FIRST if one in outcomes))
 
 
 class _Flight:

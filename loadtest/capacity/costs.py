@@ -177,7 +177,7 @@ def _reader(checkpoint: Checkpoint) -> Callable[[bytes], list[Query]]:
     def read(body: bytes) -> list[Query]:
         ask = validated(PredictRequest, parse_json(body)).ask()
         question, _ = asked(ask, checkpoint.targets)
-        return [replace(question, prompt=unit.prompt) for unit in reader.make(ask).all]
+        return [query for unit in reader.make(ask).all for query in unit.queries(question)]
 
     return read
 

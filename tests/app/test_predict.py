@@ -194,3 +194,23 @@ async def test_a_run_that_was_cut_off_raises_the_answer_above_it(
         await client.post("/predict", json=ask(targets=["runtime_seconds"], history=[ended, killed]))
     ).json()
     assert later["predictions"][0]["runtime_seconds"]["0.9"] < bound
+
+
+async def test_targets_that_no_past_run_tells_of_are_asked_about_without_any(
+    client: httpx.AsyncClient, engine: WatchedEngine
+) -> None:
+    runs = [{"runtime_seconds": 3.0, "cpu_cores": 0.0, "age_seconds": 60.0}]  # zero: nobody measured it
+    bare = (await client.post("/predict", json=ask())).json()["predictions"][0]
+    known = (await client.post("/predict", json=ask(history=runs))).json()["predictions"][0]
+    assert known["runtime_seconds"] != bare["runtime_seconds"]
+    assert known["peak_memory_bytes"] == bare["peak_memory_bytes"]
+    assert known["cpu_cores"] == bare["cpu_cores"]
+    assert [query.targets for query in engine.batches[-1]] == [
+        ("runtime_seconds",),
+        ("peak_memory_bytes", "cpu_cores"),
+    ]
+    batch = (await client.post("/predict/batch", json={"requests": [ask(history=runs)]})).json()["responses"][
+        0
+    ]
+    assert batch["predictions"][0]["peak_memory_bytes"] == known["peak_memory_bytes"]
+    assert batch["predictions"][0]["source"] == "cache"
