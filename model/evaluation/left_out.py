@@ -59,7 +59,7 @@ class LeftOutOptions:
             held_out_rows=2000,
         )
     )
-    version: int = 3
+    version: int = 4
 
 
 class LeftOut(TypedDict):
