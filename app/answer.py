@@ -63,13 +63,16 @@ class AnswerWriter:
     ) -> dict[str, Any]:
         records = self._checkpoint.support(unit.kind, unit.scope)
         trained = {target: int(records.get(target, 0)) for target in question.targets}
-        standings = {
-            prompt: self._checkpoint.standing(prompt)
-            for prompt in {unit.prompt_for(target) for target in question.targets}
-        }
+        told = self._checkpoint.standing(unit.prompt)
+        untold = self._checkpoint.standing(unit.untold_prompt) if unit.untold else told
         answer: dict[str, Any] = {
             target: self._calibrated(
-                unit, target, question, found.values[target], standings[unit.prompt_for(target)], keys
+                unit,
+                target,
+                question,
+                found.values[target],
+                untold if target in unit.untold else told,
+                keys,
             )
             for target in question.targets
         }

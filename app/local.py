@@ -38,7 +38,7 @@ def question(
     history: the JSON of a request's `history`.
     """
     for text in (kind, job, *(context or ()), *(targets or ())):
-        if text is not None and not text.isascii() and not _encodable(text):
+        if text is not None and not _encodable(text):
             raise MalformedBody("the command line is not UTF-8")
     content: dict[str, object] = {"kind": kind, "config": config, "job": job, "deadline_ms": DEADLINE_MS}
     content["context"] = {

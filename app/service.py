@@ -23,7 +23,7 @@ from app.errors import OutcomesDisabled
 from app.metrics import Metrics
 from app.outcomes.report import Report, Verdict
 from app.timings import current
-from app.unit import Unit, Units
+from app.unit import Units
 from app.units import UnitReader
 from model.engines.base import Query
 from model.errors import DeadlineExceeded, JobcastError
@@ -170,17 +170,22 @@ class Service:
         units = await self._units.units_with_history(ask, deadline, caller)
         units.check_given(ask.given)
         question = units.question(question)
-        asked_for = [len(query.prompt) for unit in units.all for query in unit.queries(question)]
+        queries = [unit.queries(question) for unit in units.all]
+        sizes = [len(query.prompt) for one in queries for query in one]
         if ticket is not None:
-            self._admission.read(ticket, sum(asked_for))
+            self._admission.read(ticket, sum(sizes))
         timings = current()
-        timings.prompts += len(asked_for)
-        timings.tokens += sum(asked_for)
-        found = await self._forecasts(units.all, question, deadline, caller, ticket)
+        timings.prompts += len(sizes)
+        timings.tokens += sum(sizes)
+        found = await self._forecasts(queries, deadline, caller, ticket)
         return units, self._answers.write(units, found, question, quantiles, request_id)
 
     async def _forecasts(
-        self, units: Sequence[Unit], question: Query, deadline: float, caller: str, ticket: Ticket | None
+        self,
+        queries_of_units: Sequence[Sequence[Query]],
+        deadline: float,
+        caller: str,
+        ticket: Ticket | None,
     ) -> list[Found]:
         """One forecast per unit; equal prompts are asked once."""
 
@@ -191,7 +196,7 @@ class Service:
                 forecasts = await self._batcher.forecast(queries, deadline=deadline, caller=caller)
             return [forecast.values for forecast in forecasts]
 
-        keyed = [{self._codec.key(query): query for query in unit.queries(question)} for unit in units]
+        keyed = [{self._codec.key(query): query for query in one} for one in queries_of_units]
         wanted = {key: query for one in keyed for key, query in one.items()}
         found: Mapping[bytes, Found] = await self._cache.resolve(wanted, compute)
         return [joined([found[key] for key in one]) for one in keyed]

@@ -32,20 +32,14 @@ class Unit:
     #: With an outcome store: which job it is there.
     identity: Identity | None = None
 
-    def prompt_for(self, target: str) -> tuple[int, ...]:
-        """What the model reads to answer for a target."""
-        return self.untold_prompt if target in self.untold else self.prompt
-
     def queries(self, question: Query) -> tuple[Query, ...]:
         """What the engine is asked for a question: each target once."""
-        prompts = dict.fromkeys(self.prompt_for(target) for target in question.targets)
+        told = tuple(name for name in question.targets if name not in self.untold)
+        untold = tuple(name for name in question.targets if name in self.untold)
         return tuple(
-            replace(
-                question,
-                prompt=prompt,
-                targets=tuple(name for name in question.targets if self.prompt_for(name) == prompt),
-            )
-            for prompt in prompts
+            replace(question, prompt=prompt, targets=targets)
+            for prompt, targets in ((self.prompt, told), (self.untold_prompt, untold))
+            if targets
         )
 
 

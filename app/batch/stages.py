@@ -34,12 +34,12 @@ Said = Values | JobcastError
 
 @dataclass(frozen=True)
 class Read:
-    """A request that was read; `keys` are those of its queries, for each of `units.all`."""
+    """A request that was read; `queries` by their keys, for each of `units.all`."""
 
     units: Units
     question: Query
     quantiles: tuple[float, ...]
-    keys: tuple[tuple[bytes, ...], ...]
+    queries: tuple[Mapping[bytes, Query], ...]
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Stages:
             key: query
             for request in requests
             if isinstance(request, Read)
-            for keys, unit in zip(request.keys, request.units.all, strict=True)
-            for key, query in zip(keys, unit.queries(request.question), strict=True)
+            for queries in request.queries
+            for key, query in queries.items()
         }
         ordered = sorted(prompts.items(), key=lambda entry: (len(entry[1].prompt), entry[0]))
         calls = _cut(ordered, self._settings.max_batch, self._settings.max_batch_tokens)
@@ -108,14 +108,16 @@ class Stages:
         units = self._reader.make(ask)
         units.check_given(ask.given)
         question = units.question(question)
-        keys = tuple(tuple(map(self._codec.key, unit.queries(question))) for unit in units.all)
-        return Read(units, question, quantiles, keys)
+        queries = tuple(
+            {self._codec.key(query): query for query in unit.queries(question)} for unit in units.all
+        )
+        return Read(units, question, quantiles, queries)
 
     def _answer(self, request: Read, said: Mapping[bytes, Said]) -> bytes:
         found = []
-        for keys in request.keys:
+        for queries in request.queries:
             parts = []
-            for one in map(said.__getitem__, keys):
+            for one in map(said.__getitem__, queries):
                 if isinstance(one, JobcastError):
                     return _problem(one)
                 parts.append(Found(one, "miss"))

@@ -29,6 +29,8 @@ from model.jobs.github_matrix import Combination, Title, expand
 from model.jobs.job import Job, Reading, Value
 
 MAX_JOBS = 2048
+#: Of what nobody called: every input is an expression as it is written.
+_NO_INPUTS = Filling("inputs", {}, others_unknown=True)
 MAX_CALL_DEPTH = 10  # GitHub's limit on workflows calling workflows, the first one included
 
 
@@ -72,10 +74,9 @@ def read_github_actions(
     facts = job_context(context)
     if is_single_job(tree):
         # Its `needs` name jobs that are not here, so the graph has no edge for them; the body keeps them.
-        alone = Filling("inputs", {}, others_unknown=True)
-        jobs, _ = _expand_job(check_job(tree, ""), "job", (), {}, "", 1, expanding, alone)
+        jobs, _ = _expand_job(check_job(tree, ""), "job", (), {}, "", 1, expanding, _NO_INPUTS)
         return Reading(tuple(_job(kind, job, {}, facts) for job in jobs), warnings=expanding.warnings())
-    plan = _plan(tree, "", 1, expanding, Filling("inputs", {}, others_unknown=True))
+    plan = _plan(tree, "", 1, expanding, _NO_INPUTS)
     head = workflow_head(tree)
     name = head.get("name", "")
     return Reading(
